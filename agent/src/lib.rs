@@ -1,1 +1,2 @@
 //! Cordon: agent.
+pub mod actions;

@@ -1,1 +1,4 @@
-//! Cordon: playbook.
+//! The playbook language, pure: YAML text to a manifest, and the evaluation of its expressions.
+
+pub mod eval;
+pub mod manifest;

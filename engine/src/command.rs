@@ -1,0 +1,292 @@
+//! Every input of the state machine, in one enum.
+//!
+//! Time, ids and everything random travel in the command: `apply` draws nothing. The encoding is
+//! MessagePack with field names, so that an old reader skips a field that it does not know and a new
+//! reader fills one in that an old writer did not send; an unknown *variant* is an error, and halts
+//! the node that cannot apply it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
+use crate::planner::Decision;
+use crate::time::Timestamp;
+
+/// A log entry: an envelope, stamped by the leader that proposed it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The leader's clock. Apply uses max(state's now, this).
+    pub at: Timestamp,
+    /// What is proposed.
+    pub envelope: Envelope,
+}
+
+/// A proposal, as it travels to the leader.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// A repeat with the same id and the same command gets the first one's reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    /// Who asks; already authenticated and authorised.
+    pub actor: Actor,
+    /// What for.
+    pub command: Command,
+}
+
+/// On whose behalf a command is proposed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// A person, by the id in the certificate.
+    Operator(String),
+    /// A coordinator: sessions, batches of reports, custody.
+    Node(NodeId),
+    /// The leader's planner and timers.
+    Leader,
+}
+
+/// Everything that can be asked of the state machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// The first entry of a cluster. Refused afterwards, unless it names the same cluster.
+    Bootstrap {
+        /// Drawn by `cordon init`.
+        cluster: uuid::Uuid,
+        /// The trust domain of every identity.
+        trust_domain: String,
+        /// The members' address book.
+        nodes: Vec<NodeInfo>,
+    },
+    /// Adds a member to the address book, or replaces its entry. (Its vote is raft's affair.)
+    PutNode(NodeInfo),
+    /// Takes a member out of the address book; its sessions are closed.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// Makes a join token.
+    CreateToken {
+        /// The public half, to list and revoke.
+        id: String,
+        /// SHA-256 of the secret half.
+        hash: Digest,
+        /// How many agents may join with it, at least 1.
+        uses: u32,
+        /// When it stops working.
+        expires_at: Timestamp,
+        /// What its agents are labelled with.
+        labels: BTreeMap<String, String>,
+        /// Fixes the id of its one agent.
+        agent: Option<AgentId>,
+    },
+    /// Makes a join token useless.
+    RevokeToken {
+        /// The public half.
+        id: String,
+    },
+    /// Consumes one use of a join token. The same token and key again give the same agent.
+    Enroll {
+        /// SHA-256 of the secret half.
+        token: Digest,
+        /// SHA-256 of the key that was proved.
+        key: Digest,
+        /// A wish for the agent's id; made a valid and unused one.
+        hostname: String,
+    },
+    /// An agent's new key, proved over its live session.
+    RenewKey {
+        /// Whose.
+        agent: AgentId,
+        /// SHA-256 of the key that the session's certificate holds: must be the recorded one.
+        current: Digest,
+        /// SHA-256 of the new key.
+        next: Digest,
+    },
+    /// Replaces an agent's labels.
+    SetLabels {
+        /// Whose.
+        agent: AgentId,
+        /// All of them.
+        labels: BTreeMap<String, String>,
+    },
+    /// The agent is denied for good; its open tasks end.
+    RevokeAgent {
+        /// Whom.
+        agent: AgentId,
+        /// Why, for the audit.
+        reason: String,
+    },
+    /// What changed among the sessions of one node, batched.
+    Sessions {
+        /// The node that holds them.
+        node: NodeId,
+        /// Agents that attached.
+        opened: Vec<SessionOpened>,
+        /// Agents that left.
+        closed: Vec<SessionClosed>,
+        /// New facts of agents that are attached: (agent, JSON object of at most 16 KiB).
+        facts: Vec<(AgentId, String)>,
+    },
+    /// Starts a run: the plan, frozen.
+    StartRun(Box<StartRun>),
+    /// Ends a run early: nothing more is assigned, what is assigned is cancelled, `finally` runs.
+    CancelRun {
+        /// Which.
+        run: RunId,
+        /// Why, for the audit and the agents.
+        reason: String,
+    },
+    /// What the planner decided. Refused, decision by decision, where the run has moved on.
+    Plan(Vec<Decision>),
+    /// What agents said, batched by their node.
+    Reports {
+        /// The node that batched them.
+        node: NodeId,
+        /// In the order in which each agent said them.
+        reports: Vec<Report>,
+    },
+    /// Evidence that is on enough disks.
+    Custody(Box<Custody>),
+    /// Nothing but the time: deadlines up to it fire.
+    Tick,
+}
+
+/// A member of the cluster, for people and for agents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its raft id.
+    pub node: NodeId,
+    /// Its name, as in its certificate: `[a-z0-9-]{1,63}`.
+    pub name: String,
+    /// host:port of the peers' listener.
+    pub peer_endpoint: String,
+    /// host:port of the agents' listener.
+    pub agent_endpoint: String,
+    /// host:port of the operators' listener.
+    pub operator_endpoint: String,
+    /// host:port of the enrolment listener.
+    pub enroll_endpoint: String,
+}
+
+/// An agent attached to a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionOpened {
+    /// Who.
+    pub agent: AgentId,
+    /// Drawn by the node; a greater one never comes from an older stream of the same node.
+    pub session: u64,
+    /// SHA-256 of the key in the certificate that it showed.
+    pub key: Digest,
+    /// The agent's version.
+    pub version: String,
+    /// The kernel's boot id, as the agent says.
+    pub boot_id: String,
+    /// Host facts as a JSON object of at most 16 KiB. Never used to authorise, nor to target above collect.
+    pub facts: String,
+    /// What it says it has begun and not ended.
+    pub running: Vec<AttemptKey>,
+}
+
+/// An agent left a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionClosed {
+    /// Who.
+    pub agent: AgentId,
+    /// Which of its sessions.
+    pub session: u64,
+}
+
+/// A plan to carry out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartRun {
+    /// Drawn by the node that took the request.
+    pub run: RunId,
+    /// SHA-256 of the manifest.
+    pub manifest_hash: Digest,
+    /// The manifest itself; stored once per hash.
+    pub manifest: playbook::manifest::Manifest,
+    /// Bound and checked: a JSON object.
+    pub inputs: serde_json::Value,
+    /// Resolved and frozen, each sorted.
+    pub targets: BTreeMap<String, Vec<AgentId>>,
+    /// The cluster's named constants, as they were.
+    pub config: serde_json::Value,
+}
+
+/// What an agent says of one attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Who says it: the agent of the session, not a field of its message.
+    pub agent: AgentId,
+    /// Of which attempt.
+    pub key: AttemptKey,
+    /// What.
+    pub body: ReportBody,
+}
+
+/// The two things an agent says of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportBody {
+    /// It has begun: the intent is in the agent's journal.
+    Started,
+    /// It has ended: the outcome is in the agent's journal.
+    Ended(Outcome),
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Which way.
+    pub status: OutcomeStatus,
+    /// A JSON object of at most 64 KiB, checked against the action's schema by the node that took it.
+    pub output: serde_json::Value,
+    /// Why, unless it succeeded.
+    pub error: Option<TaskError>,
+}
+
+/// Which way an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeStatus {
+    /// Done.
+    Succeeded,
+    /// Not done, and known not to be.
+    Failed,
+    /// Stopped before it was done, as asked.
+    Cancelled,
+    /// May have been done.
+    Unknown,
+}
+
+/// Why a task did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskError {
+    /// Stable, `[a-z_]+`; playbooks match on it.
+    pub code: String,
+    /// For people; never parsed.
+    pub message: String,
+}
+
+/// Evidence and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Custody {
+    /// SHA-256 of the content: its name.
+    pub sha256: Digest,
+    /// Of the content.
+    pub size_bytes: u64,
+    /// The host it was read on.
+    pub agent: AgentId,
+    /// The path there, as the host's bytes.
+    pub path: Vec<u8>,
+    /// The task that read it.
+    pub task: TaskKey,
+    /// When the host read it, by the host's clock.
+    pub collected_at: Timestamp,
+    /// The file changed while it was read.
+    pub changed_during_read: bool,
+    /// The nodes that hold it durably.
+    pub nodes: Vec<NodeId>,
+}

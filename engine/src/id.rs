@@ -1,0 +1,178 @@
+//! Names of things. All are parsed newtypes: a value of the type is a valid name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not a valid name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no {what}: {rule}")]
+pub struct InvalidId {
+    /// What it should have been.
+    pub what: &'static str,
+    /// What was given.
+    pub text: String,
+    /// The grammar.
+    pub rule: &'static str,
+}
+
+/// A run's id: a UUID (version 7, drawn by the node that took the request).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub uuid::Uuid);
+
+/// A client's id of a request: the same id gives the same answer twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub uuid::Uuid);
+
+/// An agent's id, `[a-z0-9-]{1,63}`. Never reused.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AgentId(String);
+
+/// A coordinator's raft id. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub u64);
+
+/// One step on one host or one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskKey {
+    /// The run.
+    pub run: RunId,
+    /// The step's number in the manifest, `finally` counted on behind `steps`.
+    pub step: u16,
+    /// Index within the step's fan-out.
+    pub item: u32,
+}
+
+/// One try of a task, fenced by the log index that assigned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttemptKey {
+    /// The task.
+    pub task: TaskKey,
+    /// From 1.
+    pub attempt: u32,
+    /// The log index that assigned it: the fencing token.
+    pub token: u64,
+}
+
+/// A SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(pub [u8; 32]);
+
+macro_rules! uuid_id {
+    ($name:ident, $what:literal) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                uuid::Uuid::try_parse(text)
+                    .map($name)
+                    .map_err(|_| InvalidId {
+                        what: $what,
+                        text: text.chars().take(80).collect(),
+                        rule: "a UUID such as 01926b7e-3c1a-7c3e-8f21-0a1b2c3d4e5f",
+                    })
+            }
+        }
+    };
+}
+
+uuid_id!(RunId, "run id");
+uuid_id!(RequestId, "request id");
+
+impl AgentId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let valid = (1..=63).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if valid {
+            Ok(AgentId(text.to_owned()))
+        } else {
+            Err(InvalidId {
+                what: "agent id",
+                text: text.chars().take(80).collect(),
+                rule: "1 to 63 of a-z, 0-9 and -",
+            })
+        }
+    }
+}
+
+impl TryFrom<String> for AgentId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<AgentId> for String {
+    fn from(id: AgentId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0[..6]))
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)
+            .map(|()| Digest(bytes))
+            .map_err(|_| InvalidId {
+                what: "SHA-256",
+                text: text.chars().take(80).collect(),
+                rule: "64 hex digits",
+            })
+    }
+}

@@ -1,0 +1,373 @@
+//! The compiled form of a playbook: immutable, hashed, stored by the cluster, interpreted by the planner.
+//!
+//! Everything in it has been checked. Expressions are kept as source text, so that the same bytes
+//! mean the same on every node; they are compiled again, and cached, by whoever evaluates them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this format. A reader refuses a manifest with a greater one.
+pub const FORMAT: u32 = 1;
+
+/// A compiled playbook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`] at the time of compiling.
+    pub format: u32,
+    /// `[a-z0-9-]{1,63}`.
+    pub playbook: String,
+    /// The author's version number.
+    pub version: u32,
+    /// Descriptive only; never decides anything.
+    pub info: serde_json::Value,
+    /// By name.
+    pub inputs: BTreeMap<String, Input>,
+    /// Bounds of the whole run.
+    pub limits: Limits,
+    /// Named sets of hosts, resolved when the run is planned, then frozen.
+    pub targets: BTreeMap<String, TargetSet>,
+    /// In the order of the text. `needs` refer to positions in this list; a step's number in a task key
+    /// is its position here, with `finally` counted on behind.
+    pub steps: Vec<Step>,
+    /// Always run, one after another, when no step is left; cannot fail the run.
+    pub finally: Vec<Step>,
+    /// Evaluated when the run ends.
+    pub outputs: BTreeMap<String, Template>,
+}
+
+/// A declared input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// What values it takes.
+    #[serde(rename = "type")]
+    pub kind: Type,
+    /// Used when the input is not given; already checked against `kind`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<serde_json::Value>,
+    /// Least length (lists, strings) or value (numbers).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Greatest length (lists, strings) or value (numbers).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// Duplicates are removed, the first kept.
+    #[serde(default)]
+    pub distinct: bool,
+    /// A regular expression that the whole string must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+}
+
+/// The type of an input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Type {
+    /// Any text.
+    String,
+    /// 64-bit signed.
+    Int,
+    /// Finite.
+    Float,
+    /// true or false.
+    Bool,
+    /// RFC 3339.
+    Timestamp,
+    /// `30s`, `5m`, `24h`, `7d`, or sums of them.
+    Duration,
+    /// IPv4 or IPv6 address.
+    Ip,
+    /// Address and prefix length.
+    Cidr,
+    /// Absolute URL.
+    Url,
+    /// `local@domain`.
+    Email,
+    /// An agent's id.
+    Host,
+    /// 64 lower-case hex digits.
+    Sha256,
+    /// An absolute path.
+    Path,
+    /// A reference to evidence.
+    Artifact,
+    /// Any JSON.
+    Json,
+    /// Every element of the inner type.
+    List(Box<Type>),
+    /// Keys are strings, every value of the inner type.
+    Map(Box<Type>),
+    /// One of these strings.
+    Enum(Vec<String>),
+}
+
+/// Bounds of the whole run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The run is cancelled when it takes longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// A plan with more hosts than this is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_targets: Option<u32>,
+}
+
+/// A named set of hosts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetSet {
+    /// Where the hosts come from.
+    pub source: TargetSource,
+    /// More hosts than this refuse the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+    /// Otherwise an empty set refuses the plan.
+    #[serde(default)]
+    pub allow_empty: bool,
+}
+
+/// Where the hosts of a set come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetSource {
+    /// A list of agent ids.
+    Hosts(Template),
+    /// Every agent for which this holds; `agent` is in scope.
+    Select(Expression),
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// `[a-z][a-z0-9_]{0,62}`, unique in the playbook, `finally` included.
+    pub name: String,
+    /// What it does.
+    pub kind: Kind,
+    /// All must hold before it starts. Empty: starts at once.
+    #[serde(default)]
+    pub needs: Vec<Need>,
+    /// False: the step is skipped. One that reads `target` or the item's name (see `when_per_task`) is
+    /// asked per task, and skips that task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Expression>,
+    /// `when` reads `target`, `steps.*.here` or the item's name.
+    #[serde(default)]
+    pub when_per_task: bool,
+    /// Over what its tasks go.
+    pub over: Over,
+    /// How its tasks are let go.
+    pub strategy: Strategy,
+    /// Per task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Per task.
+    pub timeout: Timeout,
+    /// Waited after the needs hold, before the first task.
+    #[serde(default)]
+    pub delay_ms: u64,
+    /// False on a task's output: the task failed, with the code `expectation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expression>,
+    /// What the step's failure means for the run.
+    pub on_failure: OnFailure,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An action of the catalogue.
+    Do {
+        /// Its name, e.g. `host.isolate`.
+        action: String,
+        /// Its parameters: a map of templates.
+        with: BTreeMap<String, Template>,
+    },
+    /// The first rule that holds decides; its `set` is the step's output.
+    Decide {
+        /// In order; the last is the `else`, without a condition.
+        rules: Vec<Rule>,
+    },
+}
+
+/// One rule of a `decide`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// None: the `else`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Expression>,
+    /// The output, name by name.
+    pub set: BTreeMap<String, Template>,
+}
+
+/// A condition on another step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    /// Position in [`Manifest::steps`].
+    pub step: u16,
+    /// What must be true of it.
+    pub state: NeedState,
+}
+
+/// What a need asks of the other step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NeedState {
+    /// `a`: it succeeded. If it was skipped, the step that needs it is skipped too.
+    Succeeded,
+    /// `a.done`: it ended, in whatever way.
+    Done,
+    /// `a.failed`: it failed.
+    Failed,
+}
+
+/// Over what a step's tasks go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// One task, on the coordinator (or none, for a `decide`).
+    Once,
+    /// One task per host of the named set, on that host's agent.
+    Targets(String),
+    /// One task per item of a list.
+    ForEach {
+        /// The list.
+        list: Expression,
+        /// The name that an item has in scope.
+        name: String,
+        /// Duplicates are removed, the first kept.
+        distinct: bool,
+        /// The host on whose agent an item's task runs, and the frozen set that it must be in.
+        /// None: the items run on the coordinator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<ItemHost>,
+    },
+}
+
+/// Where an item of a `foreach` runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ItemHost {
+    /// Gives an agent id, with the item in scope.
+    pub id: Expression,
+    /// The target set that must hold it: a fan-out never leaves what was frozen.
+    pub within: String,
+}
+
+/// How a step's tasks are let go.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Strategy {
+    /// None: all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<u32>,
+    /// None: `failed > 0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_when: Option<Expression>,
+}
+
+/// When a failed task is tried again. A task that ended `unknown` never is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Retries behind the first attempt.
+    pub max: u32,
+    /// The first pause.
+    pub initial_ms: u64,
+    /// Each pause is this times the one before.
+    pub factor: f64,
+    /// No pause is longer.
+    pub delay_ms_max: u64,
+    /// Spread each pause over its upper half.
+    pub jitter: bool,
+    /// Only errors for which this holds; `error` is in scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Expression>,
+}
+
+/// Bounds of one task. Every one of them ends it in a named state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeout {
+    /// How long to wait for a host that is offline: then `expired`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_ms: Option<u64>,
+    /// How long one attempt may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt_ms: Option<u64>,
+    /// How long the task may take, retries and pauses included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_ms: Option<u64>,
+    /// How long a running attempt may go without a sign of life of its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms: Option<u64>,
+}
+
+/// What a step's failure means for the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The run fails: no further step starts, `finally` runs.
+    #[default]
+    Fail,
+    /// The run goes on.
+    Continue,
+}
+
+/// CEL source text that parsed, and stayed under the limits, when the playbook was compiled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Expression(pub String);
+
+/// A value in which expressions may stand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Template {
+    /// Has no expression in it.
+    Literal(serde_json::Value),
+    /// Wholly `${expr}`: keeps the expression's type.
+    Expression(Expression),
+    /// Text around expressions: renders as text.
+    Text(Vec<TextPart>),
+    /// A list with at least one expression in it.
+    List(Vec<Template>),
+    /// A map with at least one expression in it.
+    Map(BTreeMap<String, Template>),
+}
+
+/// A part of a text template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextPart {
+    /// As it stands.
+    Text(String),
+    /// Rendered in its place.
+    Expression(Expression),
+}
+
+impl Manifest {
+    /// The SHA-256 of the manifest's canonical JSON (sorted keys, no spaces), in lower-case hex.
+    pub fn sha256(&self) -> String {
+        use sha2::{Digest, Sha256};
+        // Maps are BTreeMaps and structs have a fixed order: the same manifest gives the same bytes.
+        let bytes = serde_json::to_vec(self).expect("a manifest is always representable as JSON");
+        hex::encode(Sha256::digest(bytes))
+    }
+
+    /// The step with this number: `steps` first, `finally` counted on behind.
+    pub fn step(&self, number: u16) -> Option<&Step> {
+        let number = usize::from(number);
+        self.steps
+            .get(number)
+            .or_else(|| self.finally.get(number - self.steps.len().min(number)))
+    }
+
+    /// How many steps there are, `finally` included.
+    pub fn step_count(&self) -> u16 {
+        (self.steps.len() + self.finally.len()) as u16
+    }
+
+    /// The number of the step with this name.
+    pub fn step_number(&self, name: &str) -> Option<u16> {
+        self.steps
+            .iter()
+            .chain(&self.finally)
+            .position(|step| step.name == name)
+            .map(|at| at as u16)
+    }
+}

@@ -1,0 +1,13 @@
+//! Compiles the protocol with protox, a protobuf compiler in Rust: no protoc is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["agent", "enroll", "operator", "peer"].map(|name| format!("cordon/v1/{name}.proto"));
+    for file in &files {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(&files, ["."])?;
+    tonic_prost_build::configure()
+        .bytes(".cordon.v1")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
