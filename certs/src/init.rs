@@ -1,0 +1,1 @@
+//! The offline birth of a cluster.
