@@ -1,4 +1,37 @@
-//! What this agent can do: one file per action. (Contract between the runner and the actions.)
+//! What this agent can do: one file per action.
+//!
+//! An action gets a [`Context`] and gives a JSON object that fits the catalogue's schema, or an
+//! [`ActionError`]. Its parameters become a typed struct at once ([`parameters`]); its files are opened
+//! by [`beneath`] and its trees walked by [`walk`], and by nothing else, so that no action can leave the
+//! roots of the local policy or follow a link. Lists are bounded ([`output`]) and say when they are cut.
+//!
+//! Deliberately absent: a shell, and any way to run a command that is not one of Cordon's own.
+
+#[cfg(target_os = "linux")]
+mod beneath;
+#[cfg(target_os = "linux")]
+mod file_collect;
+#[cfg(target_os = "linux")]
+mod file_find;
+#[cfg(target_os = "linux")]
+mod file_hash;
+#[cfg(target_os = "linux")]
+mod filter;
+#[cfg(target_os = "linux")]
+mod hashing;
+#[cfg(target_os = "linux")]
+mod host_info;
+mod output;
+mod parameters;
+mod patterns;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod process_kill;
+#[cfg(target_os = "linux")]
+mod process_list;
+#[cfg(target_os = "linux")]
+mod walk;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -96,12 +129,85 @@ pub struct ActionError {
     pub uncertain: bool,
 }
 
+impl ActionError {
+    /// An error after which nothing has been done.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        ActionError { code, message: message.into(), uncertain: false }
+    }
+
+    /// The task was cancelled, or its time is over, before anything was changed.
+    pub fn cancelled() -> Self {
+        Self::new("cancelled", "the task was cancelled, or its time was over")
+    }
+
+    /// Something that the host should be able to do failed.
+    pub fn io(doing: &str, error: &std::io::Error) -> Self {
+        Self::new("io", format!("{doing}: {error}"))
+    }
+
+    /// The same error, after something may have been done.
+    pub fn uncertain(mut self) -> Self {
+        self.uncertain = true;
+        self
+    }
+}
+
+/// The actions of this build on this platform, sorted.
+pub fn supported() -> Vec<&'static str> {
+    if cfg!(target_os = "linux") { SUPPORTED.to_vec() } else { Vec::new() }
+}
+
+const SUPPORTED: &[&str] =
+    &["file.collect", "file.find", "file.hash", "host.info", "process.kill", "process.list"];
+
 /// Runs an action of the catalogue. The output is a JSON object of at most 64 KiB.
+///
+/// # Errors
+/// `unsupported` for an action that this build does not have; else the action's own.
+#[cfg(target_os = "linux")]
 pub async fn run(action: &str, context: Context) -> Result<serde_json::Value, ActionError> {
-    let _ = context;
-    Err(ActionError {
-        code: "unsupported",
-        message: format!("this build has no action {action}"),
-        uncertain: false,
-    })
+    match action {
+        "file.collect" => file_collect::run(context).await,
+        "file.find" => file_find::run(context).await,
+        "file.hash" => file_hash::run(context).await,
+        "host.info" => host_info::run(context).await,
+        "process.kill" => process_kill::run(context).await,
+        "process.list" => process_list::run(context).await,
+        _ => Err(unsupported(action)),
+    }
+}
+
+/// Runs an action of the catalogue: on this platform there is none yet.
+///
+/// # Errors
+/// `unsupported`.
+#[cfg(not(target_os = "linux"))]
+pub async fn run(action: &str, _context: Context) -> Result<serde_json::Value, ActionError> {
+    Err(unsupported(action))
+}
+
+fn unsupported(action: &str) -> ActionError {
+    let message = format!(
+        "this agent ({}, version {}) has no action {action:?}; it has: {}. Upgrade the agent, or leave this host out",
+        std::env::consts::OS,
+        env!("CARGO_PKG_VERSION"),
+        supported().join(", "),
+    );
+    ActionError::new("unsupported", message)
+}
+
+/// Runs what blocks (files, hashing) off the async threads. The work itself asks the cancel token.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ActionError> + Send + 'static,
+) -> Result<T, ActionError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ActionError::new("internal", format!("an action ended unexpectedly: {error}")).uncertain()),
+    }
+}
+
+/// The output as JSON.
+fn output(output: impl serde::Serialize) -> Result<serde_json::Value, ActionError> {
+    serde_json::to_value(output)
+        .map_err(|error| ActionError::new("internal", format!("an output could not be written as JSON: {error}")))
 }
