@@ -1,2 +1,3 @@
 //! Cordon: agent.
 pub mod actions;
+pub mod child;

@@ -16,8 +16,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs
 use rustix::io::Errno;
 
 /// How every path below a root is resolved.
-const STRICT: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const STRICT: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
 
 /// Why a path was not opened: a stable code for outputs.
 pub type Refusal = &'static str;
@@ -40,7 +41,11 @@ pub struct RegularFile {
 impl Fence {
     /// A fence around these folders; none means the whole system.
     pub fn new(roots: &[PathBuf]) -> Self {
-        let roots = if roots.is_empty() { vec![PathBuf::from("/")] } else { roots.to_vec() };
+        let roots = if roots.is_empty() {
+            vec![PathBuf::from("/")]
+        } else {
+            roots.to_vec()
+        };
         Fence { roots }
     }
 
@@ -55,8 +60,17 @@ impl Fence {
         if self.roots.iter().any(|root| wanted.starts_with(root)) {
             return Ok(vec![wanted]);
         }
-        let inside: Vec<PathBuf> = self.roots.iter().filter(|root| root.starts_with(&wanted)).cloned().collect();
-        if inside.is_empty() { Err("outside_policy") } else { Ok(inside) }
+        let inside: Vec<PathBuf> = self
+            .roots
+            .iter()
+            .filter(|root| root.starts_with(&wanted))
+            .cloned()
+            .collect();
+        if inside.is_empty() {
+            Err("outside_policy")
+        } else {
+            Ok(inside)
+        }
     }
 
     /// Opens a folder for reading its entries.
@@ -90,9 +104,14 @@ impl Fence {
             .max_by_key(|root| root.as_os_str().len())
             .ok_or("outside_policy")?;
         let root_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let start = openat2(CWD, root, root_flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(code)?;
+        let start =
+            openat2(CWD, root, root_flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(code)?;
         let below = path.strip_prefix(root).map_err(|_| "outside_policy")?;
-        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let below = if below.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            below
+        };
         openat2(&start, below, flags, Mode::empty(), STRICT).map_err(code)
     }
 }
@@ -103,7 +122,14 @@ impl Fence {
 /// `symlink` when a race put a link there, `other_mount` for a mount point.
 pub fn open_folder_in(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Refusal> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat2(folder, OsStr::from_bytes(name), flags, Mode::empty(), STRICT | ResolveFlags::NO_XDEV).map_err(code)
+    openat2(
+        folder,
+        OsStr::from_bytes(name),
+        flags,
+        Mode::empty(),
+        STRICT | ResolveFlags::NO_XDEV,
+    )
+    .map_err(code)
 }
 
 /// Opens a regular file by its name in an open folder, on the same mount.
@@ -112,8 +138,14 @@ pub fn open_folder_in(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Re
 /// As [`Fence::open_file`].
 pub fn open_file_in(folder: BorrowedFd<'_>, name: &[u8]) -> Result<RegularFile, Refusal> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let handle = openat2(folder, OsStr::from_bytes(name), flags, Mode::empty(), STRICT | ResolveFlags::NO_XDEV)
-        .map_err(code)?;
+    let handle = openat2(
+        folder,
+        OsStr::from_bytes(name),
+        flags,
+        Mode::empty(),
+        STRICT | ResolveFlags::NO_XDEV,
+    )
+    .map_err(code)?;
     regular(handle)
 }
 
@@ -153,10 +185,11 @@ fn regular(handle: OwnedFd) -> Result<RegularFile, Refusal> {
     let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     // Looking at evidence should not change its access time; only the file's owner and root may ask that.
-    let opened = rustix::fs::open(&link, flags | OFlags::NOATIME, Mode::empty()).or_else(|error| match error {
-        Errno::PERM => rustix::fs::open(&link, flags, Mode::empty()),
-        other => Err(other),
-    });
+    let opened =
+        rustix::fs::open(&link, flags | OFlags::NOATIME, Mode::empty()).or_else(|error| match error {
+            Errno::PERM => rustix::fs::open(&link, flags, Mode::empty()),
+            other => Err(other),
+        });
     let file = File::from(opened.map_err(code)?);
     Ok(RegularFile { file, stat })
 }
@@ -166,13 +199,32 @@ fn refuse_pseudo(handle: BorrowedFd<'_>) -> Result<(), Refusal> {
     /// `f_type` of procfs, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, bpf, pstore, configfs,
     /// efivarfs, mqueue, devpts, selinuxfs, smackfs, binfmt_misc, fusectl, nsfs (linux/magic.h).
     const PSEUDO: [u32; 18] = [
-        0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0xcafe_4a11,
-        0x6165_676c, 0x6265_6570, 0xde5e_81e4, 0x1980_0202, 0x1cd1, 0xf97c_ff8c, 0x4341_5d53, 0x4249_4e4d,
-        0x6573_5543, 0x6e73_6673,
+        0x9fa0,
+        0x6265_6572,
+        0x0027_e0eb,
+        0x6367_7270,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0xcafe_4a11,
+        0x6165_676c,
+        0x6265_6570,
+        0xde5e_81e4,
+        0x1980_0202,
+        0x1cd1,
+        0xf97c_ff8c,
+        0x4341_5d53,
+        0x4249_4e4d,
+        0x6573_5543,
+        0x6e73_6673,
     ];
     let kind = fstatfs(handle).map_err(code)?.f_type;
     // The type's width and sign differ between architectures; the magic numbers are 32 bits.
-    if PSEUDO.contains(&(kind as u32)) { Err("pseudo_filesystem") } else { Ok(()) }
+    if PSEUDO.contains(&(kind as u32)) {
+        Err("pseudo_filesystem")
+    } else {
+        Ok(())
+    }
 }
 
 /// An absolute path without `.` and `..`.
@@ -221,7 +273,12 @@ mod tests {
             (inside.join("file/below"), "not_a_folder"),
         ];
         for (path, refusal) in refusals {
-            assert_eq!(fence.open_file(&path).map(|_| ()), Err(refusal), "{}", path.display());
+            assert_eq!(
+                fence.open_file(&path).map(|_| ()),
+                Err(refusal),
+                "{}",
+                path.display()
+            );
         }
     }
 
@@ -233,16 +290,31 @@ mod tests {
         made.expect("a FIFO");
         let fence = Fence::new(&[]);
         assert_eq!(fence.open_file(&fifo).map(|_| ()), Err("not_regular"));
-        assert_eq!(fence.open_file(Path::new("/dev/zero")).map(|_| ()), Err("not_regular"));
-        assert_eq!(fence.open_file(Path::new("/proc/kmsg")).map(|_| ()), Err("pseudo_filesystem"));
-        assert_eq!(fence.open_folder(Path::new("/proc")).map(|_| ()), Err("pseudo_filesystem"));
+        assert_eq!(
+            fence.open_file(Path::new("/dev/zero")).map(|_| ()),
+            Err("not_regular")
+        );
+        assert_eq!(
+            fence.open_file(Path::new("/proc/kmsg")).map(|_| ()),
+            Err("pseudo_filesystem")
+        );
+        assert_eq!(
+            fence.open_folder(Path::new("/proc")).map(|_| ()),
+            Err("pseudo_filesystem")
+        );
     }
 
     #[test]
     fn a_wish_wider_than_the_policy_is_narrowed_to_it() {
         let fence = Fence::new(&[PathBuf::from("/home"), PathBuf::from("/srv/data")]);
-        assert_eq!(fence.narrow(Path::new("/home/a")), Ok(vec![PathBuf::from("/home/a")]));
-        assert_eq!(fence.narrow(Path::new("/srv")), Ok(vec![PathBuf::from("/srv/data")]));
+        assert_eq!(
+            fence.narrow(Path::new("/home/a")),
+            Ok(vec![PathBuf::from("/home/a")])
+        );
+        assert_eq!(
+            fence.narrow(Path::new("/srv")),
+            Ok(vec![PathBuf::from("/srv/data")])
+        );
         assert_eq!(fence.narrow(Path::new("/etc")), Err("outside_policy"));
         // A prefix of the text is no prefix of the path.
         assert_eq!(fence.narrow(Path::new("/homestead")), Err("outside_policy"));

@@ -21,10 +21,10 @@ use super::walk::{Step, walk};
 use super::{ActionError, Context, blocking, output, parameters};
 
 /// Files when `max_files` is not given.
-const FILES_DEFAULT: usize = 100;
+const FILES_DEFAULT: usize = 1000;
 
 /// Files, at most: their names are held in memory.
-const FILES_MAX: usize = 1000;
+const FILES_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
 struct Parameters {
@@ -73,7 +73,10 @@ struct Choice {
 pub async fn run(context: Context) -> Result<Value, ActionError> {
     let parameters: Parameters = parameters::parse(context.parameters.clone())?;
     if parameters.paths.is_empty() && parameters.roots.is_empty() {
-        return Err(ActionError::new("invalid_parameters", "give `paths`, `roots`, or both: there is nothing to collect"));
+        return Err(ActionError::new(
+            "invalid_parameters",
+            "give `paths`, `roots`, or both: there is nothing to collect",
+        ));
     }
     let fence = Fence::new(&context.environment.roots);
     let mut left_bytes = parameters.max_bytes.0;
@@ -92,7 +95,9 @@ pub async fn run(context: Context) -> Result<Value, ActionError> {
         match collect(&context, &fence, &path, left_bytes).await? {
             Err(code) => {
                 choice.truncated |= code == "over_limit";
-                choice.skipped.push(FileProblem::new(path.as_os_str().as_bytes(), code));
+                choice
+                    .skipped
+                    .push(FileProblem::new(path.as_os_str().as_bytes(), code));
             }
             Ok(collected) => {
                 left_bytes = left_bytes.saturating_sub(collected.size_bytes);
@@ -132,7 +137,13 @@ async fn collect(
     }
     let bytes = path.as_os_str().as_bytes().to_vec();
     let exact = ExactPath::new(&bytes);
-    let sent = context.environment.evidence.put(context.key.clone(), opened.file, bytes, left_bytes, context.cancel.clone());
+    let sent = context.environment.evidence.put(
+        context.key.clone(),
+        opened.file,
+        bytes,
+        left_bytes,
+        context.cancel.clone(),
+    );
     match sent.await {
         Ok(receipt) => Ok(Ok(Collected {
             path: exact,
@@ -142,7 +153,9 @@ async fn collect(
             changed_during_read: receipt.changed_during_read,
         })),
         // What is wrong with this file alone does not keep the others.
-        Err(error) if matches!(error.code, "io" | "not_found" | "denied" | "too_large") => Ok(Err(error.code)),
+        Err(error) if matches!(error.code, "io" | "not_found" | "denied" | "too_large") => {
+            Ok(Err(error.code))
+        }
         Err(error) => Err(error),
     }
 }
@@ -183,5 +196,9 @@ fn choose(parameters: &Parameters, fence: &Fence, cancel: &CancellationToken) ->
         }
         ControlFlow::Continue(())
     })?;
-    Ok(Choice { paths, skipped, truncated: truncated || walked.stopped })
+    Ok(Choice {
+        paths,
+        skipped,
+        truncated: truncated || walked.stopped,
+    })
 }

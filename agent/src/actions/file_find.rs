@@ -12,11 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::beneath::Fence;
 use super::filter::{Filter, FilterParameters};
 use super::hashing::{HASH_BYTES_MAX, hash};
-use super::output::{ExactPath, FileProblem, LISTS_BYTES_MAX, ERRORS_BYTES_MAX, Listing};
+use super::output::{ERRORS_BYTES_MAX, ExactPath, FileProblem, LISTS_BYTES_MAX, Listing};
 use super::walk::{Entry, Step, walk};
 use super::{ActionError, Context, blocking, output, parameters};
 
-/// Matches when `max_matches` is not given, and at most.
+/// Matches when `max_matches` is not given.
+const MATCHES_DEFAULT: usize = 1000;
+
+/// Matches, at most.
 const MATCHES_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -59,14 +62,20 @@ pub async fn run(context: Context) -> Result<Value, ActionError> {
     let parameters: Parameters = parameters::parse(context.parameters)?;
     let fence = Fence::new(&context.environment.roots);
     let cancel = context.cancel.clone();
-    blocking(move || find(&parameters, &fence, &cancel)).await.and_then(output)
+    blocking(move || find(&parameters, &fence, &cancel))
+        .await
+        .and_then(output)
 }
 
 fn find(parameters: &Parameters, fence: &Fence, cancel: &CancellationToken) -> Result<Output, ActionError> {
     let filter = Filter::new(&parameters.filter)?;
-    let wanted: BTreeSet<String> = parameters.sha256.iter().map(|hash| hash.to_ascii_lowercase()).collect();
+    let wanted: BTreeSet<String> = parameters
+        .sha256
+        .iter()
+        .map(|hash| hash.to_ascii_lowercase())
+        .collect();
     let must_hash = parameters.hash || !wanted.is_empty();
-    let matches_max = parameters.max_matches.unwrap_or(MATCHES_MAX).min(MATCHES_MAX);
+    let matches_max = parameters.max_matches.unwrap_or(MATCHES_DEFAULT).min(MATCHES_MAX);
     let mut matches = Listing::new(matches_max, LISTS_BYTES_MAX - ERRORS_BYTES_MAX);
     let mut errors = Listing::of_problems();
 
@@ -83,7 +92,9 @@ fn find(parameters: &Parameters, fence: &Fence, cancel: &CancellationToken) -> R
         }
         let (stat, sha256) = if must_hash {
             match hash_entry(&entry, cancel) {
-                Ok((_, sha256)) if !wanted.is_empty() && !wanted.contains(&sha256) => return ControlFlow::Continue(()),
+                Ok((_, sha256)) if !wanted.is_empty() && !wanted.contains(&sha256) => {
+                    return ControlFlow::Continue(());
+                }
                 Ok((stat, sha256)) => (stat, Some(sha256)),
                 // The walk itself notices the cancel at its next entry.
                 Err("cancelled") => return ControlFlow::Continue(()),

@@ -41,7 +41,9 @@ pub async fn run(context: Context) -> Result<Value, ActionError> {
     let parameters: Parameters = parameters::parse(context.parameters)?;
     let fence = Fence::new(&context.environment.roots);
     let cancel = context.cancel.clone();
-    blocking(move || hash_all(&parameters.paths, &fence, &cancel)).await.and_then(output)
+    blocking(move || hash_all(&parameters.paths, &fence, &cancel))
+        .await
+        .and_then(output)
 }
 
 fn hash_all(paths: &[PathBuf], fence: &Fence, cancel: &CancellationToken) -> Result<Output, ActionError> {
@@ -54,16 +56,29 @@ fn hash_all(paths: &[PathBuf], fence: &Fence, cancel: &CancellationToken) -> Res
             Err(refusal) => {
                 errors.push(FileProblem::new(bytes, refusal));
             }
-            Ok(Hashed { sha256, size_bytes, changed_during_read }) => {
+            Ok(Hashed {
+                sha256,
+                size_bytes,
+                changed_during_read,
+            }) => {
                 let path = ExactPath::new(bytes);
-                if !files.push(HashedFile { path, size_bytes, sha256, changed_during_read }) {
+                if !files.push(HashedFile {
+                    path,
+                    size_bytes,
+                    sha256,
+                    changed_during_read,
+                }) {
                     break;
                 }
             }
         }
     }
     let truncated = files.truncated() || errors.truncated();
-    Ok(Output { files: files.into_items(), errors: errors.into_items(), truncated })
+    Ok(Output {
+        files: files.into_items(),
+        errors: errors.into_items(),
+        truncated,
+    })
 }
 
 fn hash_one(path: &Path, fence: &Fence, cancel: &CancellationToken) -> Result<Hashed, Refusal> {

@@ -33,7 +33,12 @@ pub struct Hashed {
 ///
 /// # Errors
 /// `too_large`, `cancelled`, or the code of a failed read.
-pub fn hash(file: &File, before: &Stat, bytes_max: u64, cancel: &CancellationToken) -> Result<Hashed, Refusal> {
+pub fn hash(
+    file: &File,
+    before: &Stat,
+    bytes_max: u64,
+    cancel: &CancellationToken,
+) -> Result<Hashed, Refusal> {
     let expected_bytes = u64::try_from(before.st_size).unwrap_or(0);
     if expected_bytes > bytes_max {
         return Err("too_large");
@@ -60,12 +65,22 @@ pub fn hash(file: &File, before: &Stat, bytes_max: u64, cancel: &CancellationTok
     }
     let after = fstat(file.as_fd()).map_err(code)?;
     let changed_during_read = size_bytes != expected_bytes || state(before) != state(&after);
-    Ok(Hashed { sha256: hex::encode(digest.finalize()), size_bytes, changed_during_read })
+    Ok(Hashed {
+        sha256: hex::encode(digest.finalize()),
+        size_bytes,
+        changed_during_read,
+    })
 }
 
 /// What tells whether a file is still as it was.
 fn state(stat: &Stat) -> (i64, i64, i64, i64, i64) {
-    (stat.st_size, stat.st_mtime, stat.st_mtime_nsec as i64, stat.st_ctime, stat.st_ctime_nsec as i64)
+    (
+        stat.st_size,
+        stat.st_mtime,
+        stat.st_mtime_nsec as i64,
+        stat.st_ctime,
+        stat.st_ctime_nsec as i64,
+    )
 }
 
 #[cfg(test)]
@@ -88,7 +103,10 @@ mod tests {
         let (file, stat) = open(&path);
         let hashed = hash(&file, &stat, HASH_BYTES_MAX, &CancellationToken::new()).expect("hashes");
         // FIPS 180-2, appendix B.1.
-        assert_eq!(hashed.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            hashed.sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!((hashed.size_bytes, hashed.changed_during_read), (3, false));
     }
 
@@ -112,9 +130,14 @@ mod tests {
     fn sparse_giants_and_cancelled_tasks_end_at_once() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("sparse");
-        std::fs::File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+        std::fs::File::create(&path)
+            .and_then(|file| file.set_len(1 << 40))
+            .expect("a sparse file");
         let (file, stat) = open(&path);
-        assert_eq!(hash(&file, &stat, HASH_BYTES_MAX, &CancellationToken::new()), Err("too_large"));
+        assert_eq!(
+            hash(&file, &stat, HASH_BYTES_MAX, &CancellationToken::new()),
+            Err("too_large")
+        );
 
         let cancelled = CancellationToken::new();
         cancelled.cancel();

@@ -48,25 +48,38 @@ pub async fn run(_context: Context) -> Result<Value, ActionError> {
 }
 
 fn look() -> Result<Output, ActionError> {
-    let system =
-        System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
+    let failed = |what: &str| {
+        let what = format!("the system does not give its {what}");
+        move |error: sysinfo::Error| ActionError::new("io", format!("{what}: {error}"))
+    };
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(memory).map_err(failed("memory"))?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_err(|error| ActionError::io("reading /proc/sys/kernel/random/boot_id", &error))?;
 
     let mut interfaces = Listing::new(ITEMS_MAX, 24 * 1024);
-    let networks = Networks::new_with_refreshed_list();
+    let networks = Networks::new_with_refreshed_list().map_err(failed("network interfaces"))?;
     let mut sorted: Vec<_> = networks.iter().collect();
-    sorted.sort_by_key(|(name, _)| name.as_str());
+    sorted.sort_by_key(|(name, _)| *name);
     for (name, network) in sorted {
-        let mut addresses: Vec<String> =
-            network.ip_networks().iter().map(|network| format!("{}/{}", network.addr, network.prefix)).collect();
+        let mut addresses: Vec<String> = network
+            .ip_networks()
+            .iter()
+            .map(|network| format!("{}/{}", network.addr, network.prefix))
+            .collect();
         addresses.sort();
         addresses.truncate(ADDRESSES_MAX);
-        interfaces.push(Interface { name: name.clone(), mac: network.mac_address().to_string(), addresses });
+        let name = name.to_string_lossy().into_owned();
+        interfaces.push(Interface {
+            name,
+            mac: network.mac_address().to_string(),
+            addresses,
+        });
     }
 
     let mut disks = Listing::new(ITEMS_MAX, 24 * 1024);
-    for disk in Disks::new_with_refreshed_list().list() {
+    let mounted = Disks::new_with_refreshed_list().map_err(failed("disks"))?;
+    for disk in mounted.iter() {
         disks.push(Disk {
             mount: disk.mount_point().to_string_lossy().into_owned(),
             total_bytes: disk.total_space(),
@@ -80,7 +93,7 @@ fn look() -> Result<Output, ActionError> {
         kernel: System::kernel_version().unwrap_or_default(),
         arch: std::env::consts::ARCH,
         boot_id: boot_id.trim().to_owned(),
-        uptime_s: System::uptime(),
+        uptime_s: System::uptime().map_err(failed("uptime"))?,
         cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         memory_bytes: system.total_memory(),
         interfaces: interfaces.into_items(),

@@ -41,7 +41,7 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 /// One attempt of one task, as the coordinator named it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptKey {
     /// UUID of the run.
     pub run_id: String,
@@ -80,8 +80,21 @@ pub struct Environment {
     pub evidence: Arc<dyn EvidenceSink>,
     /// Makes a new mutually authenticated connection to any coordinator and asks it something.
     pub probe: Arc<dyn CoordinatorProbe>,
+    /// Whether isolation is carried out here.
+    pub isolation: IsolationMode,
     /// The local policy's path roots: actions on files never leave them. Empty: `/`.
     pub roots: Vec<PathBuf>,
+}
+
+/// Whether this agent may change the host's firewall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IsolationMode {
+    /// Isolation is real.
+    #[default]
+    Enforce,
+    /// Rules are built and checked, and nothing is applied: for trials on a machine that must stay
+    /// reachable. The output says `isolated: false`.
+    Check,
 }
 
 /// Takes evidence to the cluster; resumes on any node, also after this agent died.
@@ -132,7 +145,11 @@ pub struct ActionError {
 impl ActionError {
     /// An error after which nothing has been done.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        ActionError { code, message: message.into(), uncertain: false }
+        ActionError {
+            code,
+            message: message.into(),
+            uncertain: false,
+        }
     }
 
     /// The task was cancelled, or its time is over, before anything was changed.
@@ -154,11 +171,21 @@ impl ActionError {
 
 /// The actions of this build on this platform, sorted.
 pub fn supported() -> Vec<&'static str> {
-    if cfg!(target_os = "linux") { SUPPORTED.to_vec() } else { Vec::new() }
+    if cfg!(target_os = "linux") {
+        SUPPORTED.to_vec()
+    } else {
+        Vec::new()
+    }
 }
 
-const SUPPORTED: &[&str] =
-    &["file.collect", "file.find", "file.hash", "host.info", "process.kill", "process.list"];
+const SUPPORTED: &[&str] = &[
+    "file.collect",
+    "file.find",
+    "file.hash",
+    "host.info",
+    "process.kill",
+    "process.list",
+];
 
 /// Runs an action of the catalogue. The output is a JSON object of at most 64 KiB.
 ///
@@ -202,12 +229,18 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ActionError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(ActionError::new("internal", format!("an action ended unexpectedly: {error}")).uncertain()),
+        Err(error) => {
+            Err(ActionError::new("internal", format!("an action ended unexpectedly: {error}")).uncertain())
+        }
     }
 }
 
 /// The output as JSON.
 fn output(output: impl serde::Serialize) -> Result<serde_json::Value, ActionError> {
-    serde_json::to_value(output)
-        .map_err(|error| ActionError::new("internal", format!("an output could not be written as JSON: {error}")))
+    serde_json::to_value(output).map_err(|error| {
+        ActionError::new(
+            "internal",
+            format!("an output could not be written as JSON: {error}"),
+        )
+    })
 }

@@ -49,7 +49,10 @@ impl ExactPath {
     /// From the bytes of a path.
     pub fn new(bytes: &[u8]) -> Self {
         if let Ok(text) = std::str::from_utf8(bytes) {
-            return ExactPath { path: text.to_owned(), path_base64: None };
+            return ExactPath {
+                path: text.to_owned(),
+                path_base64: None,
+            };
         }
         let mut path = String::with_capacity(bytes.len() + 16);
         for chunk in bytes.utf8_chunks() {
@@ -58,21 +61,33 @@ impl ExactPath {
                 path.push_str(&format!("\\x{byte:02x}"));
             }
         }
-        ExactPath { path, path_base64: Some(base64::engine::general_purpose::STANDARD.encode(bytes)) }
+        ExactPath {
+            path,
+            path_base64: Some(base64::engine::general_purpose::STANDARD.encode(bytes)),
+        }
     }
 }
 
 impl FileProblem {
     /// This path has this problem.
     pub fn new(path: &[u8], code: &'static str) -> Self {
-        FileProblem { path: ExactPath::new(path), code }
+        FileProblem {
+            path: ExactPath::new(path),
+            code,
+        }
     }
 }
 
 impl<T: Serialize> Listing<T> {
     /// An empty list that takes at most `items_max` items and `bytes_max` bytes of JSON.
     pub fn new(items_max: usize, bytes_max: usize) -> Self {
-        Listing { items: Vec::new(), items_max, bytes: 0, bytes_max, truncated: false }
+        Listing {
+            items: Vec::new(),
+            items_max,
+            bytes: 0,
+            bytes_max,
+            truncated: false,
+        }
     }
 
     /// A list of problems, with the usual limits.
@@ -100,19 +115,9 @@ impl<T: Serialize> Listing<T> {
         self.truncated
     }
 
-    /// Marks that more existed, for what the caller stopped looking for.
-    pub fn mark_truncated(&mut self) {
-        self.truncated = true;
-    }
-
     /// The items.
     pub fn into_items(self) -> Vec<T> {
         self.items
-    }
-
-    /// The items so far.
-    pub fn items(&self) -> &[T] {
-        &self.items
     }
 }
 
@@ -138,6 +143,7 @@ mod tests {
         let mut by_bytes = Listing::new(100, 10);
         assert!(by_bytes.push("12345"));
         assert!(!by_bytes.push("12345"));
-        assert_eq!((by_bytes.items().len(), by_bytes.truncated()), (1, true));
+        assert!(by_bytes.truncated());
+        assert_eq!(by_bytes.into_items(), ["12345"]);
     }
 }

@@ -14,7 +14,10 @@ use super::ActionError;
 /// before; this is the second lock, and the one that gives the action its types.
 pub fn parse<T: DeserializeOwned>(parameters: serde_json::Value) -> Result<T, ActionError> {
     serde_json::from_value(parameters).map_err(|error| {
-        ActionError::new("invalid_parameters", format!("the parameters of this action are wrong: {error}"))
+        ActionError::new(
+            "invalid_parameters",
+            format!("the parameters of this action are wrong: {error}"),
+        )
     })
 }
 
@@ -26,29 +29,17 @@ pub struct Size(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NumberOrText {
-    Number(u64),
-    Text(String),
-}
-
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Number(bytes) => Ok(Size(bytes)),
-            NumberOrText::Text(text) => catalogue::parse_size(&text)
-                .map(Size)
-                .map_err(|error| D::Error::custom(format!("{text:?} is not a size: {error}"))),
-        }
+        let value = serde_json::Value::deserialize(deserializer)?;
+        catalogue::parse_size(&value).map(Size).map_err(D::Error::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        catalogue::parse_duration(&text)
-            .map(Span)
-            .map_err(|error| D::Error::custom(format!("{text:?} is not a duration: {error}")))
+        let ms = catalogue::parse_duration(&text).map_err(D::Error::custom)?;
+        Ok(Span(Duration::from_millis(ms)))
     }
 }

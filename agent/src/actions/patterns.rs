@@ -31,22 +31,35 @@ impl Patterns {
     pub fn new(field: &str, globs: &[String]) -> Result<Self, ActionError> {
         let wrong = |why: String| ActionError::new("invalid_parameters", format!("`{field}`: {why}"));
         if globs.len() > GLOBS_MAX {
-            return Err(wrong(format!("{} globs, but at most {GLOBS_MAX} are allowed", globs.len())));
+            return Err(wrong(format!(
+                "{} globs, but at most {GLOBS_MAX} are allowed",
+                globs.len()
+            )));
         }
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for text in globs {
             if text.len() > GLOB_BYTES_MAX {
-                return Err(wrong(format!("a glob of {} bytes, at most {GLOB_BYTES_MAX} are allowed", text.len())));
+                return Err(wrong(format!(
+                    "a glob of {} bytes, at most {GLOB_BYTES_MAX} are allowed",
+                    text.len()
+                )));
             }
             let glob = GlobBuilder::new(text)
                 .literal_separator(true)
                 .backslash_escape(true)
                 .build()
                 .map_err(|error| wrong(format!("{text:?} is no glob: {}", error.kind())))?;
-            if text.contains('/') { paths.add(glob) } else { names.add(glob) };
+            if text.contains('/') {
+                paths.add(glob)
+            } else {
+                names.add(glob)
+            };
         }
         let built = |builder: GlobSetBuilder| builder.build().map_err(|error| wrong(error.to_string()));
-        Ok(Patterns { names: built(names)?, paths: built(paths)? })
+        Ok(Patterns {
+            names: built(names)?,
+            paths: built(paths)?,
+        })
     }
 
     /// None at all.
@@ -70,7 +83,9 @@ mod tests {
 
     fn matches(glob: &str, relative: &[u8]) -> bool {
         let absolute = [b"/srv/".as_slice(), relative].concat();
-        Patterns::new("globs", &[glob.to_owned()]).expect("a glob").matches(relative, &absolute)
+        Patterns::new("globs", &[glob.to_owned()])
+            .expect("a glob")
+            .matches(relative, &absolute)
     }
 
     #[test]
@@ -87,6 +102,9 @@ mod tests {
     fn a_broken_glob_is_named() {
         let error = Patterns::new("exclude", &["[a".to_owned()]).expect_err("no glob");
         assert_eq!(error.code, "invalid_parameters");
-        assert!(error.message.contains("`exclude`") && error.message.contains("[a"), "{error}");
+        assert!(
+            error.message.contains("`exclude`") && error.message.contains("[a"),
+            "{error}"
+        );
     }
 }

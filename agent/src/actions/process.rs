@@ -94,7 +94,11 @@ pub fn arguments(pid: i32) -> Vec<String> {
     if bytes.is_empty() {
         return Vec::new();
     }
-    bytes.split(|byte| *byte == 0).take(ARGUMENTS_MAX).map(|argument| ExactPath::new(argument).path).collect()
+    bytes
+        .split(|byte| *byte == 0)
+        .take(ARGUMENTS_MAX)
+        .map(|argument| ExactPath::new(argument).path)
+        .collect()
 }
 
 /// What a process runs. None: nothing (a kernel thread, a zombie), or it is not ours to see.
@@ -115,7 +119,8 @@ pub fn executable(pid: i32) -> Option<Executable> {
 /// A code, as for files.
 pub fn hash_executable(pid: i32, cancel: &CancellationToken) -> Result<Hashed, Refusal> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-    let opened = rustix::fs::open(format!("/proc/{pid}/exe"), flags, rustix::fs::Mode::empty()).map_err(code)?;
+    let opened =
+        rustix::fs::open(format!("/proc/{pid}/exe"), flags, rustix::fs::Mode::empty()).map_err(code)?;
     let stat = fstat(&opened).map_err(code)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err("not_regular");
@@ -129,8 +134,10 @@ pub fn hash_executable(pid: i32, cancel: &CancellationToken) -> Result<Hashed, R
 /// A code: `/proc/stat` cannot be read, or lacks it.
 pub fn boot_ms() -> Result<u64, Refusal> {
     let stat = std::fs::read_to_string("/proc/stat").map_err(|error| code_of_io(&error))?;
-    let seconds: Option<u64> =
-        stat.lines().find_map(|line| line.strip_prefix("btime ")).and_then(|text| text.trim().parse().ok());
+    let seconds: Option<u64> = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))
+        .and_then(|text| text.trim().parse().ok());
     seconds.map(|seconds| seconds * 1000).ok_or("io")
 }
 
@@ -168,7 +175,10 @@ mod tests {
         let line = b"42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 0 0\n";
         let process = parse_stat(line).expect("a process");
         assert_eq!(process.name, "a) b (c)");
-        assert_eq!((process.pid, process.ppid, process.state, process.start_ticks), (42, 7, 'S', 98765));
+        assert_eq!(
+            (process.pid, process.ppid, process.state, process.start_ticks),
+            (42, 7, 'S', 98765)
+        );
         assert!(!process.kernel_thread);
         assert_eq!(parse_stat(b"42 (cut"), None);
         assert_eq!(parse_stat(b""), None);
@@ -180,11 +190,17 @@ mod tests {
         let me = read(pid).expect("runs");
         assert_eq!(me.pid, pid);
         let exe = executable(pid).expect("has a program");
-        assert_eq!(exe.path, std::env::current_exe().expect("known").as_os_str().as_bytes());
+        assert_eq!(
+            exe.path,
+            std::env::current_exe().expect("known").as_os_str().as_bytes()
+        );
         assert!(!arguments(pid).is_empty());
         assert_eq!(uid(pid), Some(rustix::process::geteuid().as_raw()));
         let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).expect("after 1970");
         let started_ms = boot_ms().expect("known") + ticks_to_ms(me.start_ticks);
-        assert!(now_ms.abs_diff(started_ms) < 24 * 3600 * 1000, "{started_ms} and {now_ms}");
+        assert!(
+            now_ms.abs_diff(started_ms) < 24 * 3600 * 1000,
+            "{started_ms} and {now_ms}"
+        );
     }
 }

@@ -12,8 +12,6 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +24,9 @@ const PROCESSES_MAX: usize = 256;
 
 /// How long a process may take to be gone after the signal.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether it is.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Parents of the agent are looked up this far.
 const ANCESTORS_MAX: usize = 64;
@@ -112,7 +113,7 @@ pub async fn run(context: Context) -> Result<Value, ActionError> {
         if context.cancel.is_cancelled() && ending.is_empty() {
             return Err(ActionError::cancelled());
         }
-        let pid = target.pid;
+        let (pid, start_ticks) = (target.pid, target.start_ticks);
         let verdict = blocking({
             let (protected, cancel) = (protected.clone(), context.cancel.clone());
             move || Ok(examine(&target, &protected, &cancel))
@@ -128,19 +129,30 @@ pub async fn run(context: Context) -> Result<Value, ActionError> {
             Verdict::Gone => result.gone.push(Gone { pid }),
             Verdict::Refused(code, reason) => result.refused.push(Refused { pid, code, reason }),
             Verdict::Held(pidfd, killed) => match pidfd_send_signal(&pidfd, signal) {
-                Ok(()) => ending.push((pidfd, killed)),
+                Ok(()) => ending.push((start_ticks, killed)),
                 Err(Errno::SRCH) => result.gone.push(Gone { pid }),
-                Err(error) => result.refused.push(Refused { pid, code: "denied", reason: error.to_string() }),
+                Err(error) => result.refused.push(Refused {
+                    pid,
+                    code: "denied",
+                    reason: error.to_string(),
+                }),
             },
         }
     }
     let deadline = Instant::now() + GONE_WITHIN.min(context.timeout);
-    for (pidfd, killed) in ending {
-        if is_gone_by(pidfd, deadline).await {
+    for (start_ticks, killed) in ending {
+        if is_gone_by(killed.pid, start_ticks, deadline).await {
             result.killed.push(killed);
         } else {
-            let reason = format!("{} got the signal and is still there after {GONE_WITHIN:?}", killed.name);
-            result.refused.push(Refused { pid: killed.pid, code: "still_running", reason });
+            let reason = format!(
+                "{} got the signal and is still there after {GONE_WITHIN:?}",
+                killed.name
+            );
+            result.refused.push(Refused {
+                pid: killed.pid,
+                code: "still_running",
+                reason,
+            });
         }
     }
     output(result)
@@ -152,7 +164,9 @@ fn examine(target: &Target, protected: &[i32], cancel: &CancellationToken) -> Ve
         let reason = "init, this agent and its parents are never killed".to_owned();
         return Verdict::Refused("protected", reason);
     }
-    let Some(pid) = Pid::from_raw(target.pid) else { return Verdict::Gone };
+    let Some(pid) = Pid::from_raw(target.pid) else {
+        return Verdict::Gone;
+    };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(Errno::SRCH) => return Verdict::Gone,
@@ -163,7 +177,9 @@ fn examine(target: &Target, protected: &[i32], cancel: &CancellationToken) -> Ve
     };
     // From here on the pidfd holds one process. What procfs says now is of that process, unless it has
     // ended: then the signal below finds nobody.
-    let Some(found) = process::read(target.pid) else { return Verdict::Gone };
+    let Some(found) = process::read(target.pid) else {
+        return Verdict::Gone;
+    };
     if found.kernel_thread {
         return Verdict::Refused("protected", format!("{} is a kernel thread", found.name));
     }
@@ -178,7 +194,10 @@ fn examine(target: &Target, protected: &[i32], cancel: &CancellationToken) -> Ve
                 return Verdict::Refused("other_program", format!("it runs {found}, not {wanted}"));
             }
             None => {
-                return Verdict::Refused("other_program", format!("what it runs cannot be seen; {wanted} was meant"));
+                return Verdict::Refused(
+                    "other_program",
+                    format!("what it runs cannot be seen; {wanted} was meant"),
+                );
             }
         }
     }
@@ -190,18 +209,34 @@ fn examine(target: &Target, protected: &[i32], cancel: &CancellationToken) -> Ve
                 return Verdict::Refused("other_program", reason);
             }
             Err(refusal) => {
-                return Verdict::Refused("other_program", format!("its program cannot be hashed ({refusal})"));
+                return Verdict::Refused(
+                    "other_program",
+                    format!("its program cannot be hashed ({refusal})"),
+                );
             }
         }
     }
-    Verdict::Held(pidfd, Killed { pid: target.pid, name: found.name, exe: exe.unwrap_or_default() })
+    Verdict::Held(
+        pidfd,
+        Killed {
+            pid: target.pid,
+            name: found.name,
+            exe: exe.unwrap_or_default(),
+        },
+    )
 }
 
-/// A pidfd is readable once its process has ended.
-async fn is_gone_by(pidfd: OwnedFd, deadline: Instant) -> bool {
-    match AsyncFd::with_interest(pidfd, Interest::READABLE) {
-        Ok(pidfd) => tokio::time::timeout_at(deadline, pidfd.readable()).await.is_ok_and(|ready| ready.is_ok()),
-        Err(_) => false,
+/// Whether the process has ended by then. A zombie has: it only waits for its parent to look.
+async fn is_gone_by(pid: i32, start_ticks: u64, deadline: Instant) -> bool {
+    loop {
+        let there = process::read(pid).filter(|found| found.start_ticks == start_ticks && found.state != 'Z');
+        if there.is_none() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

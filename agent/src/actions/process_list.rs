@@ -52,16 +52,24 @@ struct Listed {
 pub async fn run(context: Context) -> Result<Value, ActionError> {
     let parameters: Parameters = parameters::parse(context.parameters)?;
     let cancel = context.cancel.clone();
-    blocking(move || list(&parameters, &cancel)).await.and_then(output)
+    blocking(move || list(&parameters, &cancel))
+        .await
+        .and_then(output)
 }
 
 fn list(parameters: &Parameters, cancel: &CancellationToken) -> Result<Output, ActionError> {
     let glob = |field, glob: &Option<String>| {
-        glob.as_ref().map(|glob| Patterns::new(field, std::slice::from_ref(glob))).transpose()
+        glob.as_ref()
+            .map(|glob| Patterns::new(field, std::slice::from_ref(glob)))
+            .transpose()
     };
     let (name_glob, exe_glob) = (glob("name", &parameters.name)?, glob("exe", &parameters.exe)?);
-    let boot_ms = process::boot_ms()
-        .map_err(|refusal| ActionError::new("io", format!("/proc/stat does not say when the host started ({refusal})")))?;
+    let boot_ms = process::boot_ms().map_err(|refusal| {
+        ActionError::new(
+            "io",
+            format!("/proc/stat does not say when the host started ({refusal})"),
+        )
+    })?;
     let pids = process::pids().map_err(|error| ActionError::io("listing /proc", &error))?;
     let mut hashes = HashMap::new();
     let mut processes = Listing::new(PROCESSES_MAX, LISTS_BYTES_MAX);
@@ -69,7 +77,9 @@ fn list(parameters: &Parameters, cancel: &CancellationToken) -> Result<Output, A
         if cancel.is_cancelled() {
             return Err(ActionError::cancelled());
         }
-        let Some(process) = process::read(pid).filter(|process| !process.kernel_thread) else { continue };
+        let Some(process) = process::read(pid).filter(|process| !process.kernel_thread) else {
+            continue;
+        };
         let exe = process::executable(pid).map(|exe| exe.path).unwrap_or_default();
         let file_name = exe.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let named = name_glob
@@ -79,7 +89,11 @@ fn list(parameters: &Parameters, cancel: &CancellationToken) -> Result<Output, A
         if !named || !runs {
             continue;
         }
-        let exe_sha256 = if parameters.with_hash { hash_once(&mut hashes, &process, &exe, cancel) } else { None };
+        let exe_sha256 = if parameters.with_hash {
+            hash_once(&mut hashes, &process, &exe, cancel)
+        } else {
+            None
+        };
         // It may have ended meanwhile, and its id may name another: then what was read of it is mixed.
         if process::read(pid).is_none_or(|now| now.start_ticks != process.start_ticks) {
             continue;
@@ -99,7 +113,10 @@ fn list(parameters: &Parameters, cancel: &CancellationToken) -> Result<Output, A
             break;
         }
     }
-    Ok(Output { truncated: processes.truncated(), processes: processes.into_items() })
+    Ok(Output {
+        truncated: processes.truncated(),
+        processes: processes.into_items(),
+    })
 }
 
 /// Many processes run one program: each file is hashed once, whatever path it is known by.
@@ -115,6 +132,10 @@ fn hash_once(
     let stat = rustix::fs::stat(format!("/proc/{}/exe", process.pid)).ok()?;
     hashes
         .entry((stat.st_dev, stat.st_ino))
-        .or_insert_with(|| process::hash_executable(process.pid, cancel).ok().map(|hashed| hashed.sha256))
+        .or_insert_with(|| {
+            process::hash_executable(process.pid, cancel)
+                .ok()
+                .map(|hashed| hashed.sha256)
+        })
         .clone()
 }

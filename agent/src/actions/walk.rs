@@ -111,7 +111,9 @@ fn walk_one(
     walked: &mut Walked,
 ) -> Result<(), ActionError> {
     let mut path = root.as_os_str().as_bytes().to_vec();
-    let opened = fence.open_folder(root).and_then(|folder| Dir::new(folder).map_err(beneath::code));
+    let opened = fence
+        .open_folder(root)
+        .and_then(|folder| Dir::new(folder).map_err(beneath::code));
     let dir = match opened {
         Ok(dir) => dir,
         Err(refusal) => {
@@ -123,9 +125,16 @@ fn walk_one(
         path.clear();
     }
     let root_len = path.len() + 1;
-    let mut levels = vec![Level { dir, path_len: path.len() }];
+    let mut levels = vec![Level {
+        dir,
+        path_len: path.len(),
+    }];
 
-    while let Some(level) = levels.last_mut() {
+    loop {
+        let depth = levels.len();
+        let Some(level) = levels.last_mut() else {
+            return Ok(());
+        };
         path.truncate(level.path_len);
         let entry = match level.dir.read() {
             None => {
@@ -160,20 +169,30 @@ fn walk_one(
         if exclude.matches(relative, &path) {
             continue;
         }
-        let folder = level.dir.fd().map_err(|error| ActionError::io("reading a folder", &error.into()))?;
+        let folder = level
+            .dir
+            .fd()
+            .map_err(|error| ActionError::io("reading a folder", &error.into()))?;
         // Most entries need no look of their own: the folder says what kind they are.
         let kind = entry.file_type();
-        if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Unknown) {
+        if !matches!(
+            kind,
+            FileType::RegularFile | FileType::Directory | FileType::Unknown
+        ) {
             continue;
         }
         let step = match statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(error) => visit(Step::Problem(&path, beneath::code(error))),
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => {
-                    visit(Step::File(Entry { folder: folder.as_fd(), name, relative, absolute: &path, stat: &stat }))
-                }
+                FileType::RegularFile => visit(Step::File(Entry {
+                    folder: folder.as_fd(),
+                    name,
+                    relative,
+                    absolute: &path,
+                    stat: &stat,
+                })),
                 FileType::Directory => {
-                    let opened = if levels.len() >= DEPTH_MAX {
+                    let opened = if depth >= DEPTH_MAX {
                         Err("too_deep")
                     } else {
                         beneath::open_folder_in(folder, name)
@@ -182,7 +201,10 @@ fn walk_one(
                     match opened {
                         Err(refusal) => visit(Step::Problem(&path, refusal)),
                         Ok(dir) => {
-                            levels.push(Level { dir, path_len: path.len() });
+                            levels.push(Level {
+                                dir,
+                                path_len: path.len(),
+                            });
                             ControlFlow::Continue(())
                         }
                     }
@@ -197,7 +219,6 @@ fn walk_one(
             return Ok(());
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -215,15 +236,21 @@ mod tests {
 
     fn look(fence: &Fence, root: &Path, exclude: &Patterns) -> (Vec<String>, BTreeMap<String, Refusal>) {
         let (mut files, mut problems) = (Vec::new(), BTreeMap::new());
-        walk(fence, &[root.to_owned()], exclude, &CancellationToken::new(), |step| {
-            match step {
-                Step::File(entry) => files.push(String::from_utf8_lossy(entry.relative).into_owned()),
-                Step::Problem(path, refusal) => {
-                    problems.insert(String::from_utf8_lossy(path).into_owned(), refusal);
+        walk(
+            fence,
+            &[root.to_owned()],
+            exclude,
+            &CancellationToken::new(),
+            |step| {
+                match step {
+                    Step::File(entry) => files.push(String::from_utf8_lossy(entry.relative).into_owned()),
+                    Step::Problem(path, refusal) => {
+                        problems.insert(String::from_utf8_lossy(path).into_owned(), refusal);
+                    }
                 }
-            }
-            ControlFlow::Continue(())
-        })
+                ControlFlow::Continue(())
+            },
+        )
         .expect("walks");
         files.sort();
         (files, problems)
@@ -249,7 +276,11 @@ mod tests {
     #[test]
     fn other_mounts_are_listed_and_not_entered() {
         let exclude: Vec<String> = ["/[!dp]*", "/dev/[!p]*"].map(str::to_owned).to_vec();
-        let (_, problems) = look(&Fence::new(&[]), Path::new("/"), &Patterns::new("exclude", &exclude).expect("globs"));
+        let (_, problems) = look(
+            &Fence::new(&[]),
+            Path::new("/"),
+            &Patterns::new("exclude", &exclude).expect("globs"),
+        );
         assert_eq!(problems.get("/proc"), Some(&"other_mount"));
         let (_, problems) = look(&Fence::new(&[]), Path::new("/proc"), &nothing());
         assert_eq!(problems.get("/proc"), Some(&"pseudo_filesystem"));
@@ -285,24 +316,31 @@ mod tests {
                 while !stop.load(Ordering::Relaxed) {
                     let flags = rustix::fs::RenameFlags::EXCHANGE;
                     let cwd = rustix::fs::CWD;
-                    rustix::fs::renameat_with(cwd, root.join("swap"), cwd, root.join("link"), flags).expect("swaps");
+                    rustix::fs::renameat_with(cwd, root.join("swap"), cwd, root.join("link"), flags)
+                        .expect("swaps");
                 }
             }
         });
         let mut seen = BTreeMap::<String, usize>::new();
         for _ in 0..3000 {
             let fence = Fence::new(std::slice::from_ref(&root));
-            walk(&fence, std::slice::from_ref(&root), &nothing(), &CancellationToken::new(), |step| {
-                let said = match step {
-                    Step::Problem(_, refusal) => refusal.to_owned(),
-                    Step::File(entry) => match entry.open() {
-                        Ok(opened) => std::io::read_to_string(opened.file).expect("reads"),
-                        Err(refusal) => refusal.to_owned(),
-                    },
-                };
-                *seen.entry(said).or_default() += 1;
-                ControlFlow::Continue(())
-            })
+            walk(
+                &fence,
+                std::slice::from_ref(&root),
+                &nothing(),
+                &CancellationToken::new(),
+                |step| {
+                    let said = match step {
+                        Step::Problem(_, refusal) => refusal.to_owned(),
+                        Step::File(entry) => match entry.open() {
+                            Ok(opened) => std::io::read_to_string(opened.file).expect("reads"),
+                            Err(refusal) => refusal.to_owned(),
+                        },
+                    };
+                    *seen.entry(said).or_default() += 1;
+                    ControlFlow::Continue(())
+                },
+            )
             .expect("walks");
         }
         stop.store(true, Ordering::Relaxed);
@@ -315,7 +353,13 @@ mod tests {
     fn a_cancelled_walk_ends() {
         let cancel = CancellationToken::new();
         cancel.cancel();
-        let walked = walk(&Fence::new(&[]), &[PathBuf::from("/etc")], &nothing(), &cancel, |_| ControlFlow::Continue(()));
+        let walked = walk(
+            &Fence::new(&[]),
+            &[PathBuf::from("/etc")],
+            &nothing(),
+            &cancel,
+            |_| ControlFlow::Continue(()),
+        );
         assert_eq!(walked.map_err(|error| error.code), Err("cancelled"));
     }
 }
