@@ -1,3 +1,8 @@
-//! Cordon: agent.
+//! Cordon's agent: the program on an endpoint.
+//!
+//! [`session`] decides (sans-IO), and carries what it decided to and from a coordinator; [`actions`] act,
+//! what is risky in a [`child`].
+
 pub mod actions;
 pub mod child;
+pub mod session;
