@@ -264,20 +264,28 @@ impl Tasks {
             return Vec::new();
         }
         let mut dropped = Vec::new();
-        while self.committed.len() > retained_max / 10 * 9
-            || self.committed_bytes > retained_bytes_max / 10 * 9
-        {
+        for _ in 0..self.committed.len() {
+            let few = self.committed.len() <= retained_max / 10 * 9;
+            if few && self.committed_bytes <= retained_bytes_max / 10 * 9 {
+                break;
+            }
             let Some((key, bytes)) = self.committed.pop_front() else {
                 break;
             };
+            let id = TaskId::of(&key);
+            let Some(task) = self.by_id.get_mut(&id) else {
+                continue;
+            };
+            if task.attempts.values().any(|attempt| !attempt.committed) {
+                // What an earlier attempt did decides whether a later one may run.
+                self.committed.push_back((key, bytes));
+                continue;
+            }
             self.committed_bytes -= bytes;
             self.floor = self.floor.max(key.token);
-            let id = TaskId::of(&key);
-            if let Some(task) = self.by_id.get_mut(&id) {
-                task.attempts.remove(&key.attempt);
-                if task.attempts.is_empty() {
-                    self.by_id.remove(&id);
-                }
+            task.attempts.remove(&key.attempt);
+            if task.attempts.is_empty() {
+                self.by_id.remove(&id);
             }
             dropped.push(key);
         }
