@@ -5,4 +5,6 @@
 
 pub mod actions;
 pub mod child;
+#[cfg(target_os = "linux")]
+pub mod isolation;
 pub mod session;

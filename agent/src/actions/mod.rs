@@ -21,6 +21,10 @@ mod filter;
 mod hashing;
 #[cfg(target_os = "linux")]
 mod host_info;
+#[cfg(target_os = "linux")]
+mod host_isolate;
+#[cfg(target_os = "linux")]
+mod host_release;
 mod output;
 mod parameters;
 mod patterns;
@@ -183,6 +187,8 @@ const SUPPORTED: &[&str] = &[
     "file.find",
     "file.hash",
     "host.info",
+    "host.isolate",
+    "host.release",
     "process.kill",
     "process.list",
 ];
@@ -198,6 +204,8 @@ pub async fn run(action: &str, context: Context) -> Result<serde_json::Value, Ac
         "file.find" => file_find::run(context).await,
         "file.hash" => file_hash::run(context).await,
         "host.info" => host_info::run(context).await,
+        "host.isolate" => host_isolate::run(context).await,
+        "host.release" => host_release::run(context).await,
         "process.kill" => process_kill::run(context).await,
         "process.list" => process_list::run(context).await,
         _ => Err(unsupported(action)),
