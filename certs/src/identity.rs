@@ -123,6 +123,11 @@ impl Identity {
         self.inner.certified.cert.iter().map(AsRef::as_ref)
     }
 
+    /// The private key's PKCS#8 DER, for whoever signs with it outside TLS. Handle it as what it is.
+    pub fn secret_key_der(&self) -> &[u8] {
+        self.inner.key.secret_der()
+    }
+
     pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.inner.certified
     }

@@ -1,1 +1,53 @@
-//! Cordon: cli.
+//! `cordon`, the operator's command.
+//!
+//! | module | noun |
+//! |---|---|
+//! | `args` | the command line |
+//! | `commands` | one file per noun of it |
+//! | `client` | the operators' API, through whichever coordinator answers |
+//! | `config` | contexts: a cluster and an identity to meet it with |
+//! | `output` | tables and JSON; untrusted text escaped |
+//! | `shape` | the JSON shapes, stable |
+//! | `error`, `exit_codes` | what happened, why, how to mend it, and the code for scripts |
+//!
+//! What is deliberately absent: any state of its own but the configuration file, any trust that the
+//! configuration does not name, and every decision: the cluster makes those.
+
+mod args;
+mod client;
+mod commands;
+mod config;
+mod error;
+mod exit_codes;
+mod output;
+mod shape;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+
+/// Runs the command line of this process and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(problem) => {
+            // clap prints help to standard output and problems to standard error; when even that fails, the
+            // exit code still tells.
+            let _ = problem.print();
+            return ExitCode::from(if problem.use_stderr() {
+                exit_codes::USAGE
+            } else {
+                exit_codes::OK
+            });
+        }
+    };
+    match commands::run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code)
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::output::Format;
+
+/// Fleet-wide incident response that cannot lose its place.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cordon",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 3 not found, 4 no coordinator, 5 denied, 6 refused, 7 invalid input, 70 internal. See docs/cli.md."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The form of the answer.
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
+    pub output: Format,
+    /// The context of the configuration file to use.
+    #[arg(long, global = true, env = "CORDON_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// The configuration file [default: $CORDON_CONFIG, then ~/.config/cordon/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new cluster's keys and folders, offline, in an empty folder.
+    Init(Init),
+    /// Issue or renew an operator's certificate, offline.
+    #[command(subcommand)]
+    Operator(Operator),
+    /// Issue or renew a coordinator's certificate, offline.
+    #[command(subcommand)]
+    Coordinator(Coordinator),
+    /// Show how the cluster is.
+    Status,
+    /// List agents and look after them.
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Make the tokens that let agents join.
+    #[command(subcommand)]
+    EnrollToken(EnrollToken),
+    /// See what Cordon can do on a host, offline.
+    #[command(subcommand)]
+    Action(Action),
+    /// Start runs and follow them.
+    #[command(subcommand)]
+    Run(Run),
+    /// Read the evidence that runs collected.
+    #[command(subcommand)]
+    Evidence(Evidence),
+    /// See and change the cluster's members.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Read the audit record.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Print a completion script for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// An empty or absent folder.
+    pub dir: PathBuf,
+    #[arg(long, default_value = certs::init::TRUST_DOMAIN_DEFAULT, value_name = "DOMAIN")]
+    pub trust_domain: String,
+    /// A coordinator: NAME=HOST, NAME=HOST:PORT or NAME=HOST,operator=PORT,agent=PORT,... [default: c1=127.0.0.1]
+    #[arg(long = "member", value_name = "NAME=HOST")]
+    pub members: Vec<String>,
+    /// The first operator's id.
+    #[arg(long, default_value = "admin", value_name = "NAME")]
+    pub operator: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Operator {
+    /// Issue a certificate for 12 hours, with a new key.
+    Issue {
+        /// The folder of `cordon init`.
+        dir: PathBuf,
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Coordinator {
+    /// Issue a member's certificate for 7 days, with a new key.
+    Issue {
+        /// The folder of `cordon init`.
+        dir: PathBuf,
+        /// A member of the cluster, to renew.
+        #[arg(required_unless_present = "add")]
+        name: Option<String>,
+        /// Make the folder of another member instead, which joins with `cordon cluster add`.
+        #[arg(long, value_name = "NAME=HOST", conflicts_with = "name")]
+        add: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Agent {
+    /// List them, by id.
+    List {
+        /// Only those with a live session.
+        #[arg(long)]
+        online: bool,
+    },
+    /// Show one with its labels and facts.
+    Show { id: String },
+    /// Set labels (KEY=VALUE) and remove them (KEY-).
+    Label {
+        id: String,
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<String>,
+    },
+    /// Revoke its identity for good and cut its session.
+    Revoke {
+        id: String,
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EnrollToken {
+    /// Make one. Its secret is shown once.
+    Create {
+        /// How many agents may use it.
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// How long it holds.
+        #[arg(long, default_value = "10m", value_name = "DURATION")]
+        ttl: String,
+        /// A label of every agent that joins with it.
+        #[arg(long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
+        /// The id of the agent that joins with it; only with one use.
+        #[arg(long, value_name = "ID")]
+        agent_id: Option<String>,
+    },
+    /// List them, without their secrets.
+    List,
+    /// Make one useless.
+    Revoke { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// List the catalogue.
+    List,
+    /// Show an action's parameters and output.
+    Describe { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Run {
+    /// Start a playbook.
+    Start(Start),
+    /// List runs, the newest first.
+    List {
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// Only those that have not ended.
+        #[arg(long)]
+        active: bool,
+    },
+    /// Show one with its steps.
+    Show {
+        id: String,
+        /// Its tasks as well.
+        #[arg(long)]
+        tasks: bool,
+    },
+    /// Follow one until it ends; the exit code is 1 unless it succeeded.
+    Watch { id: String },
+    /// Stop one: what waits is not started, what runs is cancelled where it can be.
+    Cancel {
+        id: String,
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    /// A file, or library:NAME.
+    #[arg(value_name = "FILE|library:NAME")]
+    pub playbook: String,
+    /// An input. JSON where it is JSON, text otherwise.
+    #[arg(short, long = "input", value_name = "NAME=VALUE")]
+    pub inputs: Vec<String>,
+    /// A JSON file with an object of inputs; --input goes before it.
+    #[arg(long, value_name = "FILE")]
+    pub inputs_file: Option<PathBuf>,
+    /// Follow it until it ends; the exit code is 1 unless it succeeded.
+    #[arg(long)]
+    pub watch: bool,
+    /// Do not ask before a run that does more than observe.
+    #[arg(long)]
+    pub confirm: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Evidence {
+    /// List what was collected.
+    List {
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        run: String,
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        agent: String,
+    },
+    /// Fetch one, verified by its hash.
+    Get {
+        sha256: String,
+        /// A new file to write to, or `-` for standard output.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Read every copy again and compare its hash.
+    Verify { sha256: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Show the members.
+    Status,
+    /// Add a member that waits with `join = true`.
+    Add {
+        /// Its name.
+        name: String,
+        #[arg(long)]
+        raft_id: u64,
+        #[arg(long, value_name = "HOST:PORT")]
+        peer: String,
+        #[arg(long, value_name = "HOST:PORT")]
+        agent: String,
+        #[arg(long, value_name = "HOST:PORT")]
+        operator: String,
+    },
+    /// Remove a member for good.
+    Remove { raft_id: u64 },
+    /// Hand leadership to a member.
+    Transfer { raft_id: u64 },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// List records in order.
+    List {
+        /// Start behind this sequence number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        run: String,
+    },
+}

@@ -1,0 +1,103 @@
+//! `cluster status|add|remove|transfer`.
+
+use proto::v1::{AddMemberRequest, ClusterStatusRequest, RemoveMemberRequest, TransferLeaderRequest};
+use serde_json::json;
+
+use super::yes;
+use crate::{
+    args::Cluster,
+    client::{Client, request_id},
+    error::Result,
+    exit_codes,
+    output::{Format, Output},
+    shape,
+};
+
+pub async fn run(out: Output, client: &mut Client, command: Cluster) -> Result<u8> {
+    match command {
+        Cluster::Status => status(out, client).await?,
+        Cluster::Add {
+            name,
+            raft_id,
+            peer,
+            agent,
+            operator,
+        } => {
+            let request = AddMemberRequest {
+                raft_id,
+                node_id: name.clone(),
+                peer_endpoint: peer,
+                agent_endpoint: agent,
+                operator_endpoint: operator,
+                request_id: request_id(),
+            };
+            client
+                .call(async |mut api| api.add_member(request.clone()).await)
+                .await?;
+            let text = format!("Added {name} as a learner; it votes once it has caught up.\n");
+            out.one(
+                &text,
+                &json!({ "node_id": name, "raft_id": raft_id, "added": true }),
+            )?;
+        }
+        Cluster::Remove { raft_id } => {
+            let request = RemoveMemberRequest {
+                raft_id,
+                request_id: request_id(),
+            };
+            client
+                .call(async |mut api| api.remove_member(request.clone()).await)
+                .await?;
+            let text = format!("Removed member {raft_id}; its Raft id is never used again.\n");
+            out.one(&text, &json!({ "raft_id": raft_id, "removed": true }))?;
+        }
+        Cluster::Transfer { raft_id } => {
+            client
+                .call(async |mut api| api.transfer_leader(TransferLeaderRequest { raft_id }).await)
+                .await?;
+            let text = format!("Asked member {raft_id} to lead.\n");
+            out.one(&text, &json!({ "raft_id": raft_id, "asked": true }))?;
+        }
+    }
+    Ok(exit_codes::OK)
+}
+
+async fn status(out: Output, client: &mut Client) -> Result<()> {
+    let status = client
+        .call(async |mut api| api.cluster_status(ClusterStatusRequest {}).await)
+        .await?;
+    let items: Vec<_> = status.members.iter().map(shape::member).collect();
+    if out.format == Format::Table {
+        let rows: Vec<Vec<String>> = status
+            .members
+            .iter()
+            .map(|member| {
+                vec![
+                    member.node_id.clone(),
+                    member.raft_id.to_string(),
+                    member.role.clone(),
+                    member.peer_endpoint.clone(),
+                    member.matched_index.to_string(),
+                    if member.applied_index == 0 {
+                        String::new()
+                    } else {
+                        member.applied_index.to_string()
+                    },
+                    yes(member.self_),
+                ]
+            })
+            .collect();
+        let columns = [
+            "name", "raft id", "role", "peer", "matched", "applied", "answered",
+        ];
+        let head = out.fields(&[
+            ("cluster", status.cluster_id.clone()),
+            ("committed", status.committed_index.to_string()),
+        ]);
+        return out.print(&format!("{head}\n{}", out.table(&columns, &rows)));
+    }
+    let value = json!({
+        "cluster_id": status.cluster_id, "committed_index": status.committed_index, "members": items,
+    });
+    out.one("", &value)
+}

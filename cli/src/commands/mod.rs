@@ -1,0 +1,107 @@
+//! One file per noun of the command line.
+
+mod action;
+mod agent;
+mod audit;
+mod cluster;
+mod enroll_token;
+mod evidence;
+mod offline;
+mod playbook;
+mod run;
+mod status;
+mod watch;
+
+use std::collections::HashMap;
+
+use clap::CommandFactory;
+
+use crate::{
+    args::{Cli, Command, Global},
+    client::Client,
+    config,
+    error::{CliError, Result},
+    exit_codes,
+    output::Output,
+};
+
+/// Runs one command; the answer is the exit code.
+///
+/// # Errors
+/// What stood against it.
+pub fn run(cli: Cli) -> Result<u8> {
+    let out = Output::new(cli.global.output);
+    let global = &cli.global;
+    match cli.command {
+        Command::Init(args) => offline::init(out, &args),
+        Command::Operator(command) => offline::operator(out, &command),
+        Command::Coordinator(command) => offline::coordinator(out, &command),
+        Command::Action(command) => action::run(out, &command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "cordon", &mut std::io::stdout());
+            Ok(exit_codes::OK)
+        }
+        Command::Status => online(global, async |mut client| status::run(out, &mut client).await),
+        Command::Agent(command) => online(global, async |mut client| {
+            agent::run(out, &mut client, command).await
+        }),
+        Command::EnrollToken(command) => online(global, async |mut client| {
+            enroll_token::run(out, &mut client, command).await
+        }),
+        Command::Run(command) => online(global, async |mut client| {
+            run::run(out, &mut client, command).await
+        }),
+        Command::Evidence(command) => online(global, async |mut client| {
+            evidence::run(out, &mut client, command).await
+        }),
+        Command::Cluster(command) => online(global, async |mut client| {
+            cluster::run(out, &mut client, command).await
+        }),
+        Command::Audit(command) => online(global, async |mut client| {
+            audit::run(out, &mut client, command).await
+        }),
+    }
+}
+
+/// Reads the configuration and runs a command that talks to the cluster.
+fn online(global: &Global, command: impl AsyncFnOnce(Client) -> Result<u8>) -> Result<u8> {
+    let context = config::load(global.config.as_deref(), global.context.as_deref())?;
+    let client = Client::new(&context)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(exit_codes::INTERNAL, format!("cannot start: {error}")))?
+        .block_on(command(client))
+}
+
+/// `KEY=VALUE` arguments as a map; a key given twice is an error.
+fn key_values(given: &[String]) -> Result<HashMap<String, String>> {
+    let mut map = HashMap::new();
+    for text in given {
+        let (key, value) = text
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| CliError::new(exit_codes::USAGE, format!("`{text}` is not KEY=VALUE")))?;
+        if map.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(CliError::new(
+                exit_codes::USAGE,
+                format!("`{key}` is given twice"),
+            ));
+        }
+    }
+    Ok(map)
+}
+
+/// Labels for a table's cell, in order.
+fn labels_text(labels: &HashMap<String, String>) -> String {
+    let mut labels: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    labels.sort();
+    labels.join(",")
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}

@@ -1,0 +1,307 @@
+//! `run start|list|show|watch|cancel`.
+
+use std::{
+    fs,
+    io::{self, BufRead, IsTerminal, Write},
+};
+
+use proto::v1::{self, CancelRunRequest, GetRunRequest, ListRunsRequest, ListTasksRequest, StartRunRequest};
+use serde_json::{Map, Value, json};
+
+use super::{
+    playbook::{Checked, check, read},
+    watch::{counts_text, watch},
+};
+use crate::{
+    args::{Run, Start},
+    client::{Client, request_id},
+    error::{CliError, Result},
+    exit_codes,
+    output::{Format, Output, clean, moment},
+    shape,
+};
+
+/// Runs or tasks in one answer.
+const PAGE: u32 = 200;
+
+pub async fn run(out: Output, client: &mut Client, command: Run) -> Result<u8> {
+    match command {
+        Run::Start(args) => start(out, client, args).await,
+        Run::List { limit, active } => list(out, client, limit, active).await,
+        Run::Show { id, tasks } => show(out, client, id, tasks).await,
+        Run::Watch { id } => watch(out, client, &id).await,
+        Run::Cancel { id, reason } => {
+            let request = CancelRunRequest {
+                run_id: id.clone(),
+                reason,
+                request_id: request_id(),
+            };
+            let reply = client
+                .call(async |mut api| api.cancel_run(request.clone()).await)
+                .await?;
+            out.one(
+                &format!("Run {id} is {}.\n", clean(&reply.status)),
+                &json!({ "id": id, "status": reply.status }),
+            )?;
+            Ok(exit_codes::OK)
+        }
+    }
+}
+
+async fn start(out: Output, client: &mut Client, args: Start) -> Result<u8> {
+    let yaml = read(&args.playbook)?;
+    let inputs = inputs(&args)?;
+    let checked = check(&args.playbook, &yaml)?;
+    if !args.confirm {
+        confirm(client, &checked, &inputs).await?;
+    }
+    let request = StartRunRequest {
+        playbook_yaml: yaml,
+        inputs_json: Value::Object(inputs).to_string(),
+        request_id: request_id(),
+    };
+    let reply = client
+        .call(async |mut api| api.start_run(request.clone()).await)
+        .await?;
+    for warning in &reply.warnings {
+        eprintln!("warning: {}", clean(warning));
+    }
+    let hosts: Vec<String> = reply
+        .targets
+        .iter()
+        .map(|set| format!("{}: {} hosts", set.name, set.agent_ids.len()))
+        .collect();
+    let text = format!(
+        "Started run {}  {}\n",
+        clean(&reply.run_id),
+        clean(&hosts.join(", "))
+    );
+    let value = json!({
+        "run_id": reply.run_id, "manifest_sha256": reply.manifest_sha256,
+        "targets": shape::targets(&reply.targets), "warnings": reply.warnings,
+    });
+    // With --watch one document is promised by `json`: the run as it ended.
+    if !(args.watch && out.format == Format::Json) {
+        out.one(&text, &value)?;
+    }
+    if args.watch {
+        watch(out, client, &reply.run_id).await
+    } else {
+        Ok(exit_codes::OK)
+    }
+}
+
+/// Asks before a run that does more than observe: the number of hosts must be typed, so that nobody says yes
+/// to a fleet by habit. Where nobody can be asked, `--confirm` is the answer.
+async fn confirm(client: &mut Client, checked: &Checked, inputs: &Map<String, Value>) -> Result<()> {
+    if checked.above_observe.is_empty() {
+        return Ok(());
+    }
+    let refusal = |why: &str| {
+        CliError::new(
+            exit_codes::REFUSED,
+            format!(
+                "this run does more than observe ({}), and {why}",
+                checked.above_observe.join(", ")
+            ),
+        )
+        .with_hint("give --confirm if it is meant")
+    };
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(refusal("there is no terminal to confirm it on"));
+    }
+    let agents = super::agent::all(client, false).await?;
+    let hosts = checked.count_hosts(inputs, &agents)?;
+    eprint!(
+        "This run does more than observe ({}) on {hosts} of {} hosts.\nType the number of hosts to go on: ",
+        clean(&checked.above_observe.join(", ")),
+        agents.len()
+    );
+    let mut answer = String::new();
+    io::stderr()
+        .flush()
+        .and_then(|()| io::stdin().lock().read_line(&mut answer))
+        .map_err(|error| CliError::new(exit_codes::INTERNAL, format!("cannot ask: {error}")))?;
+    if answer.trim() == hosts.to_string() {
+        Ok(())
+    } else {
+        Err(refusal("another number was typed"))
+    }
+}
+
+/// The inputs of the file, then those of the command line over them. An input given several times is a list.
+fn inputs(args: &Start) -> Result<Map<String, Value>> {
+    let mut inputs = match &args.inputs_file {
+        None => Map::new(),
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|error| CliError::file("read", path, &error))?;
+            serde_json::from_str(&text).map_err(|error| {
+                CliError::invalid(format!(
+                    "{} is not a JSON object of inputs: {error}",
+                    path.display()
+                ))
+            })?
+        }
+    };
+    let mut given: Vec<(String, Vec<Value>)> = Vec::new();
+    for text in &args.inputs {
+        let (name, value) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| CliError::new(exit_codes::USAGE, format!("`{text}` is not NAME=VALUE")))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        match given.iter_mut().find(|(known, _)| known == name) {
+            Some((_, values)) => values.push(value),
+            None => given.push((name.to_owned(), vec![value])),
+        }
+    }
+    for (name, mut values) in given {
+        let value = if values.len() == 1 {
+            values.remove(0)
+        } else {
+            Value::Array(values)
+        };
+        inputs.insert(name, value);
+    }
+    Ok(inputs)
+}
+
+async fn list(out: Output, client: &mut Client, limit: u32, active_only: bool) -> Result<u8> {
+    let mut runs = Vec::new();
+    let mut before_id = String::new();
+    while (runs.len() as u32) < limit {
+        let request = ListRunsRequest {
+            limit: PAGE.min(limit - runs.len() as u32),
+            before_id,
+            active_only,
+        };
+        let page = client
+            .call(async |mut api| api.list_runs(request.clone()).await)
+            .await?;
+        runs.extend(page.runs);
+        if page.next_before_id.is_empty() {
+            break;
+        }
+        before_id = page.next_before_id;
+    }
+    let rows: Vec<Vec<String>> = runs
+        .iter()
+        .map(|run| {
+            vec![
+                run.id.clone(),
+                format!("{} v{}", run.playbook, run.version),
+                run.status.clone(),
+                run.requester.clone(),
+                moment(run.created_at_ms),
+                moment(run.ended_at_ms),
+                run.reason.clone(),
+            ]
+        })
+        .collect();
+    let items: Vec<_> = runs.iter().map(shape::run).collect();
+    out.list(
+        &["id", "playbook", "status", "by", "started", "ended", "reason"],
+        &rows,
+        &items,
+    )?;
+    Ok(exit_codes::OK)
+}
+
+async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) -> Result<u8> {
+    let request = GetRunRequest { id: id.clone() };
+    let run = client
+        .call(async |mut api| api.get_run(request.clone()).await)
+        .await?;
+    let mut tasks = Vec::new();
+    if with_tasks {
+        for step in &run.steps {
+            tasks.extend(tasks_of(client, &id, &step.name).await?);
+        }
+    }
+    let mut text = out.fields(&[
+        ("run", run.id.clone()),
+        ("playbook", format!("{} v{}", run.playbook, run.version)),
+        ("status", run.status.clone()),
+        ("reason", run.reason.clone()),
+        ("by", run.requester.clone()),
+        ("started", moment(run.created_at_ms)),
+        ("ended", moment(run.ended_at_ms)),
+        ("manifest", run.manifest_sha256.clone()),
+        ("inputs", run.inputs_json.clone()),
+        ("outputs", run.outputs_json.clone()),
+    ]);
+    for set in &run.targets {
+        text.push_str(&out.fields(&[("targets", format!("{}: {}", set.name, set.agent_ids.join(", ")))]));
+    }
+    let rows: Vec<Vec<String>> = run
+        .steps
+        .iter()
+        .map(|step| {
+            let name = if step.finally {
+                format!("{} (finally)", step.name)
+            } else {
+                step.name.clone()
+            };
+            let what = if step.action.is_empty() {
+                step.kind.clone()
+            } else {
+                step.action.clone()
+            };
+            vec![
+                name,
+                what,
+                step.status.clone(),
+                counts_text(step).trim().to_owned(),
+            ]
+        })
+        .collect();
+    text.push('\n');
+    text.push_str(&out.table(&["step", "does", "status", "tasks"], &rows));
+    if with_tasks {
+        let rows: Vec<Vec<String>> = tasks.iter().map(task_row).collect();
+        text.push('\n');
+        text.push_str(&out.table(&["step", "item", "agent", "status", "attempts", "error"], &rows));
+    }
+    let mut value = shape::run(&run);
+    if with_tasks {
+        value["tasks"] = tasks.iter().map(shape::task).collect();
+    }
+    out.one(&text, &value)?;
+    Ok(exit_codes::OK)
+}
+
+fn task_row(task: &v1::Task) -> Vec<String> {
+    let error = match task.error_code.as_str() {
+        "" => String::new(),
+        code => format!("{code}: {}", task.error_message),
+    };
+    vec![
+        task.step.clone(),
+        task.item.to_string(),
+        task.agent_id.clone(),
+        task.status.clone(),
+        task.attempts.to_string(),
+        error,
+    ]
+}
+
+async fn tasks_of(client: &mut Client, run_id: &str, step: &str) -> Result<Vec<v1::Task>> {
+    let mut tasks = Vec::new();
+    let mut after = 0;
+    loop {
+        let request = ListTasksRequest {
+            run_id: run_id.to_owned(),
+            step: step.to_owned(),
+            after,
+            limit: PAGE,
+        };
+        let page = client
+            .call(async |mut api| api.list_tasks(request.clone()).await)
+            .await?;
+        tasks.extend(page.tasks);
+        if page.next_after <= after {
+            return Ok(tasks);
+        }
+        after = page.next_after;
+    }
+}

@@ -1,0 +1,128 @@
+//! Errors for people: what happened, why, and how to mend it, with an exit code.
+
+use std::{fmt, io, path::Path};
+
+use certs::tls::ConnectError;
+use tonic::{Code, Status};
+
+use crate::{exit_codes, output::clean};
+
+/// What ends a command. `what` is a sentence without a full stop; `hint` says how to mend it.
+#[derive(Debug)]
+pub struct CliError {
+    pub what: String,
+    pub hint: Option<String>,
+    /// The server's stable word for it, for programs.
+    pub server_code: Option<String>,
+    pub exit_code: u8,
+}
+
+pub type Result<T> = std::result::Result<T, CliError>;
+
+impl CliError {
+    pub fn new(exit_code: u8, what: impl Into<String>) -> CliError {
+        CliError {
+            what: what.into(),
+            hint: None,
+            server_code: None,
+            exit_code,
+        }
+    }
+
+    pub fn invalid(what: impl Into<String>) -> CliError {
+        CliError::new(exit_codes::INVALID, what)
+    }
+
+    pub fn with_hint(mut self, hint: impl Into<String>) -> CliError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A local file that could not be read or written.
+    pub fn file(verb: &str, path: &Path, error: &io::Error) -> CliError {
+        CliError::new(
+            exit_codes::INVALID,
+            format!("cannot {verb} {}: {error}", path.display()),
+        )
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text can hold what a server or an agent said.
+        write!(f, "error: {}", clean_lines(&self.what))?;
+        if let Some(code) = &self.server_code {
+            write!(f, "\n  code: {}", clean(code))?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  help: {}", clean_lines(hint))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a coordinator answered, in the terms of the exit codes.
+impl From<Status> for CliError {
+    fn from(status: Status) -> CliError {
+        // A certificate that the server refuses shows up here, on the first call of a connection.
+        if let Some(explained) = certs::tls::explain(&status) {
+            return CliError::new(exit_codes::DENIED, explained).with_hint(
+                "look at the certificate in your identity folder; `cordon operator issue` makes a new one",
+            );
+        }
+        let exit_code = match status.code() {
+            Code::Ok => exit_codes::OK,
+            Code::NotFound => exit_codes::NOT_FOUND,
+            Code::Unavailable | Code::DeadlineExceeded => exit_codes::CONNECTION,
+            Code::PermissionDenied | Code::Unauthenticated => exit_codes::DENIED,
+            Code::FailedPrecondition | Code::Aborted | Code::AlreadyExists | Code::ResourceExhausted => {
+                exit_codes::REFUSED
+            }
+            Code::InvalidArgument | Code::OutOfRange => exit_codes::INVALID,
+            Code::Cancelled | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+                exit_codes::INTERNAL
+            }
+        };
+        let text = |key: &str| {
+            let value = status.metadata().get(key)?;
+            Some(value.to_str().ok()?.to_owned())
+        };
+        let what = match status.message() {
+            "" => format!("the coordinator answered {:?} and no more", status.code()),
+            message => message.to_owned(),
+        };
+        CliError {
+            what,
+            hint: text("cordon-hint"),
+            server_code: text("cordon-code"),
+            exit_code,
+        }
+    }
+}
+
+impl From<ConnectError> for CliError {
+    fn from(error: ConnectError) -> CliError {
+        let exit_code = match error {
+            ConnectError::Endpoint(_) => exit_codes::INVALID,
+            _ => exit_codes::CONNECTION,
+        };
+        CliError::new(exit_code, error.to_string())
+    }
+}
+
+impl From<certs::init::InitError> for CliError {
+    fn from(error: certs::init::InitError) -> CliError {
+        use certs::init::InitError;
+        let exit_code = match error {
+            InitError::NotEmpty { .. } => exit_codes::REFUSED,
+            InitError::NoSuchMember { .. } => exit_codes::NOT_FOUND,
+            _ => exit_codes::INVALID,
+        };
+        CliError::new(exit_code, error.to_string())
+    }
+}
+
+/// Escapes all but the line breaks, which our own messages and a compiler's problems have.
+fn clean_lines(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+}

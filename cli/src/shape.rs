@@ -1,0 +1,113 @@
+//! The JSON shapes of the wire's messages: stable, snake_case, described in `docs/cli.md`.
+//!
+//! Moments are milliseconds since the epoch (`_ms`, 0: never). What the cluster keeps as JSON text is
+//! given as JSON.
+
+use proto::v1;
+use serde_json::{Value, json};
+
+/// JSON text as a value; text that is none stays text, and nothing is null.
+pub fn parsed(text: &str) -> Value {
+    if text.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+pub fn status(status: &v1::StatusReply) -> Value {
+    json!({
+        "cluster_id": status.cluster_id, "trust_domain": status.trust_domain, "node_id": status.node_id,
+        "leader_id": status.leader_id, "term": status.term, "applied_index": status.applied_index,
+        "agents_total": status.agents_total, "agents_online": status.agents_online,
+        "runs_active": status.runs_active, "version": status.version, "operator_id": status.operator_id,
+    })
+}
+
+pub fn agent(agent: &v1::Agent) -> Value {
+    json!({
+        "id": agent.id, "online": agent.online, "node_id": agent.node_id, "labels": agent.labels,
+        "facts": parsed(&agent.facts_json), "version": agent.version, "enrolled_at_ms": agent.enrolled_at_ms,
+        "last_attached_ms": agent.last_attached_ms, "key_sha256": agent.key_sha256,
+        "tasks_open": agent.tasks_open, "alarm": agent.alarm, "revoked": agent.revoked,
+    })
+}
+
+pub fn token(token: &v1::EnrollToken) -> Value {
+    json!({
+        "id": token.id, "uses": token.uses, "used": token.used, "expires_at_ms": token.expires_at_ms,
+        "labels": token.labels, "revoked": token.revoked, "created_by": token.created_by,
+    })
+}
+
+pub fn run(run: &v1::Run) -> Value {
+    json!({
+        "id": run.id, "playbook": run.playbook, "version": run.version, "status": run.status,
+        "requester": run.requester, "created_at_ms": run.created_at_ms, "ended_at_ms": run.ended_at_ms,
+        "reason": run.reason, "revision": run.revision, "manifest_sha256": run.manifest_sha256,
+        "inputs": parsed(&run.inputs_json), "outputs": parsed(&run.outputs_json),
+        "targets": targets(&run.targets), "steps": run.steps.iter().map(step).collect::<Vec<_>>(),
+    })
+}
+
+pub fn targets(sets: &[v1::TargetSet]) -> Value {
+    sets.iter()
+        .map(|set| json!({ "name": set.name, "agent_ids": set.agent_ids }))
+        .collect()
+}
+
+fn step(step: &v1::Step) -> Value {
+    let counts = step.tasks.unwrap_or_default();
+    json!({
+        "name": step.name, "kind": step.kind, "action": step.action, "status": step.status,
+        "reason": step.reason, "finally": step.finally, "output": parsed(&step.output_json),
+        "started_at_ms": step.started_at_ms, "ended_at_ms": step.ended_at_ms,
+        "tasks": {
+            "total": counts.total, "waiting": counts.waiting, "running": counts.running,
+            "succeeded": counts.succeeded, "failed": counts.failed, "skipped": counts.skipped,
+            "cancelled": counts.cancelled, "expired": counts.expired, "unknown": counts.unknown,
+        },
+    })
+}
+
+pub fn task(task: &v1::Task) -> Value {
+    let error = match task.error_code.as_str() {
+        "" => Value::Null,
+        code => json!({ "code": code, "message": task.error_message }),
+    };
+    json!({
+        "step": task.step, "item": task.item, "item_value": parsed(&task.item_json), "agent_id": task.agent_id,
+        "action": task.action, "impact": task.impact, "status": task.status, "attempts": task.attempts,
+        "token": task.token, "output": parsed(&task.output_json), "error": error,
+        "started_at_ms": task.started_at_ms, "ended_at_ms": task.ended_at_ms,
+    })
+}
+
+pub fn evidence(record: &v1::EvidenceRecord) -> Value {
+    json!({
+        "sha256": record.sha256, "size_bytes": record.size_bytes, "agent_id": record.agent_id,
+        "path": record.path, "path_hex": hex::encode(&record.path_bytes), "run_id": record.run_id,
+        "step": record.step, "item": record.item, "collected_at_ms": record.collected_at_ms,
+        "changed_during_read": record.changed_during_read, "nodes": record.nodes,
+    })
+}
+
+pub fn copy(copy: &v1::EvidenceCopy) -> Value {
+    json!({
+        "node_id": copy.node_id, "present": copy.present, "verified": copy.verified, "problem": copy.problem,
+    })
+}
+
+pub fn member(member: &v1::Member) -> Value {
+    json!({
+        "node_id": member.node_id, "raft_id": member.raft_id, "peer_endpoint": member.peer_endpoint,
+        "role": member.role, "matched_index": member.matched_index, "applied_index": member.applied_index,
+        "state_hash": member.state_hash, "self": member.self_,
+    })
+}
+
+pub fn audit(record: &v1::AuditRecord) -> Value {
+    json!({
+        "sequence": record.sequence, "index": record.index, "at_ms": record.at_ms, "actor": record.actor,
+        "verb": record.verb, "subject": record.subject, "detail": parsed(&record.detail_json), "hash": record.hash,
+    })
+}
