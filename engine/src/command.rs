@@ -46,6 +46,16 @@ pub enum Actor {
     Leader,
 }
 
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Actor::Operator(id) => write!(f, "operator/{id}"),
+            Actor::Node(node) => write!(f, "node/{}", node.0),
+            Actor::Leader => f.write_str("leader"),
+        }
+    }
+}
+
 /// Everything that can be asked of the state machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

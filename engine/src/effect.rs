@@ -51,11 +51,13 @@ pub enum Reply {
 /// What is asked of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The assignments of this agent changed: the node that holds its session reads them again
-    /// ([`crate::State::assignments`]).
+    /// The assignments of this agent changed otherwise than by its own reports: the node that holds
+    /// its session reads them again ([`crate::State::assignments`]).
     Assignments(AgentId),
     /// The run changed: watchers read it again, the planner looks at it.
     Run(RunId),
+    /// One command of the planner that concerned this run was applied, stale or not.
+    Planned(RunId),
     /// A session is no longer the agent's: its node closes the stream.
     CloseSession {
         /// Whose.

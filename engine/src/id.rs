@@ -37,8 +37,9 @@ pub struct AgentId(String);
 #[serde(transparent)]
 pub struct NodeId(pub u64);
 
-/// One step on one host or one item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// One step on one host or one item. Encoded as a bare tuple: there are many of them in the log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(RunId, u16, u32)", into = "(RunId, u16, u32)")]
 pub struct TaskKey {
     /// The run.
     pub run: RunId,
@@ -48,8 +49,9 @@ pub struct TaskKey {
     pub item: u32,
 }
 
-/// One try of a task, fenced by the log index that assigned it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// One try of a task, fenced by the log index that assigned it. Encoded as a bare tuple.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(TaskKey, u32, u64)", into = "(TaskKey, u32, u64)")]
 pub struct AttemptKey {
     /// The task.
     pub task: TaskKey,
@@ -59,10 +61,45 @@ pub struct AttemptKey {
     pub token: u64,
 }
 
-/// A SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+/// A SHA-256. Encoded as bytes; as 64 hex digits where people read it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+impl From<(RunId, u16, u32)> for TaskKey {
+    fn from((run, step, item): (RunId, u16, u32)) -> TaskKey {
+        TaskKey { run, step, item }
+    }
+}
+
+impl From<TaskKey> for (RunId, u16, u32) {
+    fn from(key: TaskKey) -> (RunId, u16, u32) {
+        (key.run, key.step, key.item)
+    }
+}
+
+impl From<(TaskKey, u32, u64)> for AttemptKey {
+    fn from((task, attempt, token): (TaskKey, u32, u64)) -> AttemptKey {
+        AttemptKey { task, attempt, token }
+    }
+}
+
+impl From<AttemptKey> for (TaskKey, u32, u64) {
+    fn from(key: AttemptKey) -> (TaskKey, u32, u64) {
+        (key.task, key.attempt, key.token)
+    }
+}
+
+impl fmt::Debug for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.run, self.step, self.item)
+    }
+}
+
+impl fmt::Debug for AttemptKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}#{}@{}", self.task, self.attempt, self.token)
+    }
+}
 
 macro_rules! uuid_id {
     ($name:ident, $what:literal) => {
@@ -174,5 +211,46 @@ impl FromStr for Digest {
                 text: text.chars().take(80).collect(),
                 rule: "64 hex digits",
             })
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&hex::encode(self.0))
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Digest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a SHA-256: 32 bytes or 64 hex digits")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Digest, E> {
+                bytes
+                    .try_into()
+                    .map(Digest)
+                    .map_err(|_| E::invalid_length(bytes.len(), &self))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Visitor)
+        } else {
+            deserializer.deserialize_bytes(Visitor)
+        }
     }
 }

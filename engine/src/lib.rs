@@ -1,10 +1,28 @@
 //! The law of Cordon: a pure, deterministic state machine and the planner that proposes to it.
+//!
+//! - [`State::apply`] is the only way to change the state. It is called with committed commands, in the log's
+//!   order, on every node, and gives the same state, reply and effects everywhere. [`command`] is every
+//!   input, [`effect`] every output, [`error`] every refusal.
+//! - [`planner::Planner`] runs on the leader only. It reads the state, evaluates the playbook's expressions, and
+//!   proposes decisions; `apply` checks each against the run as it then is.
+//! - [`state`] is split by noun; [`limits`] has every bound; [`snapshot`] the bytes of the whole state.
+//!
+//! Deliberately absent: clocks (time is stamped into the entry), randomness (ids and jitter come with the
+//! command or are hashes of names), hash maps (their order differs between processes), files, the network,
+//! logging, and async. A clippy configuration beside this crate bans what could bring them in.
+//!
+//! Invariants, checked by [`State::check`]: every task that is not judged or over has a deadline; a task is
+//! handed out only as an attempt that the token of its log entry fences; a final word is never replaced;
+//! every change has its audit record in the same apply.
 
+pub mod codec;
 pub mod command;
 pub mod effect;
 pub mod error;
 pub mod id;
+pub mod limits;
 pub mod planner;
+pub mod snapshot;
 pub mod state;
 pub mod time;
 

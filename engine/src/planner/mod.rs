@@ -1,40 +1,135 @@
-//! What is ready, where, and under which limits. Runs on the leader only. (Contract; see its owner.)
+//! What is ready, where, and under which limits. Runs on the leader only.
+//!
+//! The planner looks at runs that changed, and of those at steps, never at the fleet. It evaluates the
+//! playbook's expressions and proposes [`Decision`]s; the log records those, never an expression. While a
+//! proposal of a run is on its way, the run is left alone: what changes meanwhile is seen afterwards.
 
-use serde::{Deserialize, Serialize};
+mod decision;
+mod judge;
+mod open;
+mod run;
+mod scope;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::Command;
 use crate::effect::Effect;
+use crate::id::RunId;
+use crate::limits::{COMMAND_BYTES, PROPOSAL_WAIT_MS};
 use crate::state::State;
 use crate::time::Timestamp;
 
-/// One decision of the planner: a delta that `apply` checks against the run as it then is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// Placeholder until the engine's owner defines the real ones.
-    Placeholder,
-}
+pub use decision::{Born, Decision, NewTask, NewTasks, Verdict};
 
 /// The leader's memory of what may have become ready. Lost with leadership, rebuilt from the state.
 #[derive(Debug, Default)]
-pub struct Planner {}
+pub struct Planner {
+    /// Runs that changed since they were looked at.
+    dirty: BTreeSet<RunId>,
+    /// Runs with proposals on their way: how many commands, and until when they are waited for.
+    flying: BTreeMap<RunId, (usize, Timestamp)>,
+}
 
 impl Planner {
     /// Looks at everything that is not over.
-    pub fn new(_state: &State) -> Planner {
-        Planner {}
+    pub fn new(state: &State) -> Planner {
+        Planner {
+            dirty: state.active_runs().map(|run| run.id).collect(),
+            flying: BTreeMap::new(),
+        }
     }
 
-    /// Notes what an applied command changed.
-    pub fn note(&mut self, _effects: &[Effect]) {}
+    /// Notes what an applied command changed. Every command's effects must be noted, the planner's own too.
+    pub fn note(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Run(run) => {
+                    self.dirty.insert(*run);
+                }
+                Effect::Planned(run) => {
+                    if let Some((commands, _)) = self.flying.get_mut(run) {
+                        *commands -= 1;
+                        if *commands == 0 {
+                            self.flying.remove(run);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
 
-    /// What to propose now; empty when nothing is ready. Each command fits an entry.
-    pub fn plan(&mut self, _state: &State, _now: Timestamp) -> Vec<Command> {
-        Vec::new()
+    /// What to propose now; empty when nothing is ready. Each command fits an entry. A command that could not
+    /// be proposed may be dropped: its runs are looked at again after [`PROPOSAL_WAIT_MS`].
+    pub fn plan(&mut self, state: &State, now: Timestamp) -> Vec<Command> {
+        let dropped: Vec<_> = self
+            .flying
+            .iter()
+            .filter(|(_, (_, until))| *until <= now)
+            .map(|(run, _)| *run)
+            .collect();
+        for run in dropped {
+            self.flying.remove(&run);
+            self.dirty.insert(run);
+        }
+        let ready: Vec<_> = self
+            .dirty
+            .iter()
+            .copied()
+            .filter(|run| !self.flying.contains_key(run))
+            .collect();
+        let mut pack = Pack::default();
+        for id in ready {
+            self.dirty.remove(&id);
+            if let Some(run) = state.run(&id)
+                && !run.status.is_end()
+            {
+                for decision in run::plan_run(state, run) {
+                    pack.push(decision);
+                }
+            }
+        }
+        let commands = pack.finish();
+        for decisions in &commands {
+            let runs: BTreeSet<_> = decisions.iter().map(Decision::run).collect();
+            for run in runs {
+                let entry = self
+                    .flying
+                    .entry(run)
+                    .or_insert((0, now.plus_ms(PROPOSAL_WAIT_MS)));
+                entry.0 += 1;
+            }
+        }
+        commands.into_iter().map(Command::Plan).collect()
     }
 
     /// When `plan` wants to be called again though nothing changed; None: not before something does.
     pub fn next_wake(&self, _state: &State) -> Option<Timestamp> {
-        None
+        self.flying.values().map(|(_, until)| *until).min()
+    }
+}
+
+/// Decisions, in order, in commands of a bounded size.
+#[derive(Default)]
+struct Pack {
+    commands: Vec<Vec<Decision>>,
+    size_bytes: usize,
+}
+
+impl Pack {
+    fn push(&mut self, decision: Decision) {
+        let size = decision.size_bytes();
+        if self.commands.is_empty() || self.size_bytes + size > COMMAND_BYTES {
+            self.commands.push(Vec::new());
+            self.size_bytes = 0;
+        }
+        self.size_bytes += size;
+        if let Some(last) = self.commands.last_mut() {
+            last.push(decision);
+        }
+    }
+
+    fn finish(self) -> Vec<Vec<Decision>> {
+        self.commands
     }
 }

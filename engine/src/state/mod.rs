@@ -1,111 +1,259 @@
-//! The replicated state. (Contract; see its owner.)
+//! The replicated state, and the one way to change it: [`State::apply`].
 
-use crate::command::Envelope;
+pub mod agents;
+pub mod assignments;
+pub mod audit;
+mod decisions;
+pub mod dedup;
+mod enrolment;
+pub mod evidence;
+mod invariants;
+mod life;
+pub mod nodes;
+mod outbox;
+mod read;
+mod reports;
+mod running;
+pub mod runs;
+mod sessions;
+pub mod steps;
+pub mod tasks;
+pub mod timers;
+pub mod tokens;
+
+use serde_json::{Value, json};
+
+use crate::command::{Actor, Command, Envelope};
 use crate::effect::{Applied, Reply};
-use crate::id::{AgentId, AttemptKey, Digest};
+use crate::error::Refusal;
+use crate::id::RunId;
 use crate::time::Timestamp;
 
+pub use agents::{Agent, Session};
+pub use assignments::Assignment;
+pub use audit::AuditRecord;
+pub use nodes::Cluster;
+pub use runs::{Run, RunStatus, TaskView};
+pub use steps::{StepState, StepStatus};
+pub use tasks::{Task, TaskCounts, TaskStatus};
+pub use tokens::Token;
+
+use audit::TaskEvents;
+use outbox::{Around, Outbox};
+use timers::Timer;
+
+pub use crate::snapshot::SnapshotError;
+
 /// Everything that the cluster agrees on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    applied_index: u64,
-    now: Timestamp,
+    pub(crate) applied_index: u64,
+    pub(crate) now: Timestamp,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) nodes: nodes::Nodes,
+    pub(crate) agents: agents::Agents,
+    pub(crate) tokens: tokens::Tokens,
+    pub(crate) runs: runs::Runs,
+    pub(crate) evidence: evidence::Evidence,
+    pub(crate) audit: audit::Audit,
+    pub(crate) dedup: dedup::Dedup,
+    /// Derived.
+    pub(crate) timers: timers::Timers,
 }
 
-/// What an agent has been told to do and has not ended: served from any node's own state.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Assignment {
-    /// The attempt, with its fencing token.
-    pub key: AttemptKey,
-    /// The step's name, for the wire and for people.
-    pub step: String,
-    /// The action's name.
-    pub action: String,
-    /// Rendered and checked.
-    pub parameters: serde_json::Value,
-    /// From the catalogue.
-    pub impact: catalogue::Impact,
-    /// The run is being cancelled or the task has run out of time: tell the agent to stop.
-    pub cancel: Option<String>,
-    /// The agent said that it has begun.
-    pub started: bool,
-    /// From the moment that the agent starts it; 0: the action's default.
-    pub attempt_timeout_ms: u64,
-    /// It must not be begun later than this.
-    pub start_by: Option<Timestamp>,
-    /// 0: none.
-    pub heartbeat_timeout_ms: u64,
+/// One apply: what it was called with and what it gathers.
+struct Turn<'a> {
+    actor: &'a Actor,
+    out: Outbox,
+    events: TaskEvents,
 }
 
 impl State {
     /// Applies a committed command. Deterministic: the same index, time and command on the same state
     /// give the same state, reply and effects on every node.
-    pub fn apply(&mut self, index: u64, at: Timestamp, _envelope: &Envelope) -> Applied {
+    ///
+    /// A refusal is data. Deadlines fire on [`Command::Tick`] only, so that a new leader can first hear from
+    /// the agents that its predecessor's end cut off.
+    ///
+    /// # Panics
+    /// If an invariant of the state is broken: the node must stop.
+    pub fn apply(&mut self, index: u64, at: Timestamp, envelope: &Envelope) -> Applied {
         self.applied_index = index;
         self.now = self.now.max(at);
+        let mut turn = Turn {
+            actor: &envelope.actor,
+            out: Outbox::default(),
+            events: TaskEvents::default(),
+        };
+        let asked = envelope.request.map(|id| (id, dedup::fingerprint(envelope)));
+        if let Some((id, fingerprint)) = &asked
+            && let Some((before, reply)) = self.dedup.get(id)
+        {
+            let reply = if before == fingerprint {
+                reply.clone()
+            } else {
+                Reply::Refused(Refusal::RequestReused)
+            };
+            return Applied {
+                reply,
+                effects: Vec::new(),
+            };
+        }
+        let reply = self
+            .dispatch(&envelope.command, &mut turn)
+            .unwrap_or_else(|refusal| {
+                self.audit_refusal(&envelope.command, &refusal, &turn);
+                Reply::Refused(refusal)
+            });
+        if let Some((id, fingerprint)) = asked {
+            self.dedup.remember(id, fingerprint, reply.clone());
+        }
+        let stamp = (self.applied_index, self.now);
+        let runs = &self.runs;
+        turn.events
+            .flush(&mut self.audit, stamp, turn.actor, |run, step| {
+                runs.get(&run)
+                    .map_or(String::new(), |run| run.declared(step).name.clone())
+            });
         Applied {
-            reply: Reply::Done,
-            effects: Vec::new(),
+            reply,
+            effects: turn.out.into_effects(),
         }
     }
 
-    /// The index of the last applied entry.
-    pub fn applied_index(&self) -> u64 {
-        self.applied_index
+    fn dispatch(&mut self, command: &Command, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        if self.cluster.is_none() && !matches!(command, Command::Bootstrap { .. } | Command::Tick) {
+            return Err(Refusal::NotBootstrapped);
+        }
+        match command {
+            Command::Bootstrap {
+                cluster,
+                trust_domain,
+                nodes,
+            } => self.bootstrap(*cluster, trust_domain, nodes, turn),
+            Command::PutNode(node) => self.put_node(node, turn),
+            Command::RemoveNode { node } => self.remove_node(*node, turn),
+            Command::CreateToken {
+                id,
+                hash,
+                uses,
+                expires_at,
+                labels,
+                agent,
+            } => self.create_token(id, *hash, *uses, *expires_at, labels, agent.as_ref(), turn),
+            Command::RevokeToken { id } => self.revoke_token(id, turn),
+            Command::Enroll { token, key, hostname } => self.enroll(*token, *key, hostname, turn),
+            Command::RenewKey { agent, current, next } => self.renew_key(agent, *current, *next, turn),
+            Command::SetLabels { agent, labels } => self.set_labels(agent, labels, turn),
+            Command::RevokeAgent { agent, reason } => self.revoke_agent(agent, reason, turn),
+            Command::Sessions {
+                node,
+                opened,
+                closed,
+                facts,
+            } => Ok(self.sessions(*node, opened, closed, facts, turn)),
+            Command::StartRun(start) => self.start_run(start, turn),
+            Command::CancelRun { run, reason } => self.cancel_run(*run, reason, turn),
+            Command::Plan(decisions) => Ok(self.decide(decisions, turn)),
+            Command::Reports { reports, .. } => Ok(self.reports(reports, turn)),
+            Command::Custody(custody) => self.take_custody(custody, turn),
+            Command::Tick => {
+                self.fire(turn);
+                Ok(Reply::Done)
+            }
+        }
     }
 
-    /// Notes that an entry without a command (raft's own) was applied.
-    pub fn skip_to(&mut self, index: u64) {
-        self.applied_index = index;
+    /// Everything that is due happens.
+    fn fire(&mut self, turn: &mut Turn<'_>) {
+        // What fires may set new deadlines, but always later ones than now: the loop ends. (A retry
+        // without a pause is due at once, and waits then for the planner.)
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Task(key) => {
+                    self.with_run(key.run, turn, |run, around| {
+                        run.task_is_due(key.step, key.item, around);
+                        run.touch(around);
+                    });
+                }
+                Timer::Step(id, step) => {
+                    self.with_run(id, turn, |run, around| {
+                        run.steps[usize::from(step)].due = true;
+                        run.touch(around);
+                    });
+                }
+                Timer::Run(id) => {
+                    self.with_run(id, turn, |run, around| {
+                        run.deadline = None;
+                        run.cancel("it took longer than its limit", around);
+                    });
+                    self.record(turn, "run.timeout", id.to_string(), &json!({}));
+                }
+            }
+        }
     }
 
-    /// The greatest time seen.
-    pub fn now(&self) -> Timestamp {
-        self.now
+    /// Changes a run with everything around it at hand; None if there is no such run.
+    fn with_run<R>(
+        &mut self,
+        id: RunId,
+        turn: &mut Turn<'_>,
+        change: impl FnOnce(&mut Run, &mut Around<'_>) -> R,
+    ) -> Option<R> {
+        let run = self.runs.get_mut(&id)?;
+        let mut around = Around {
+            index: self.applied_index,
+            now: self.now,
+            agents: &mut self.agents,
+            timers: &mut self.timers,
+            out: &mut turn.out,
+            events: &mut turn.events,
+        };
+        Some(change(run, &mut around))
     }
 
-    /// The earliest deadline: the leader proposes a `Tick` when its clock reaches it.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        None
+    /// Writes an audit record of this apply.
+    fn record(&mut self, turn: &Turn<'_>, verb: &str, subject: String, detail: &Value) {
+        let stamp = (self.applied_index, self.now);
+        self.audit.push(stamp, turn.actor, verb, subject, detail);
     }
 
-    /// A hash over the whole state: equal on every node at an equal index. (Kept incrementally or computed
-    /// from the snapshot; called every few thousand entries.)
-    pub fn hash(&self) -> Digest {
-        Digest([0; 32])
+    /// What a person was refused is recorded, and a join token's misuse. Other refusals are not: whoever can
+    /// cause them could fill the audit.
+    fn audit_refusal(&mut self, command: &Command, refusal: &Refusal, turn: &Turn<'_>) {
+        let (verb, subject) = match command {
+            Command::Enroll { token, .. } => match self.tokens.by_hash(token) {
+                Some(token) => ("agent.enroll", token.id.clone()),
+                None => return,
+            },
+            command if matches!(turn.actor, Actor::Operator(_)) => match command.name_and_subject() {
+                Some(named) => named,
+                None => return,
+            },
+            _ => return,
+        };
+        self.record(
+            turn,
+            "refused",
+            subject,
+            &json!({"verb": verb, "why": refusal.to_string()}),
+        );
     }
-
-    /// The versioned snapshot.
-    pub fn encode(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    /// Reads a snapshot of this version or an older one.
-    pub fn decode(_bytes: &[u8]) -> Result<State, SnapshotError> {
-        Ok(State::default())
-    }
-
-    /// What this agent has to do, the urgent lane (contain, kill, cancel, release) first.
-    pub fn assignments(&self, _agent: &AgentId) -> Vec<Assignment> {
-        Vec::new()
-    }
-
-    /// Panics with the broken invariant, if any.
-    pub fn check(&self) {}
 }
 
-/// A snapshot that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// Written by a newer version.
-    #[error("the snapshot has version {found}, this build reads up to {supported}: upgrade this node")]
-    Version {
-        /// In the file.
-        found: u32,
-        /// By this build.
-        supported: u32,
-    },
-    /// Not a snapshot, or damaged.
-    #[error("the snapshot is damaged: {0}")]
-    Damaged(String),
+impl Command {
+    /// The audit's verb of an operator's command, and what it is about.
+    fn name_and_subject(&self) -> Option<(&'static str, String)> {
+        Some(match self {
+            Command::PutNode(node) => ("node.put", node.name.clone()),
+            Command::RemoveNode { node } => ("node.remove", node.0.to_string()),
+            Command::CreateToken { id, .. } => ("token.create", id.clone()),
+            Command::RevokeToken { id } => ("token.revoke", id.clone()),
+            Command::SetLabels { agent, .. } => ("agent.labels", agent.to_string()),
+            Command::RevokeAgent { agent, .. } => ("agent.revoke", agent.to_string()),
+            Command::StartRun(start) => ("run.start", start.run.to_string()),
+            Command::CancelRun { run, .. } => ("run.cancel", run.to_string()),
+            _ => return None,
+        })
+    }
 }

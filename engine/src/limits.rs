@@ -1,0 +1,62 @@
+//! Every bound of the state machine and the planner, in one place. What `apply` uses of them is part
+//! of the law: all nodes of a cluster must agree, so a change of one is a change of the log's meaning.
+
+/// Host facts of one agent, bytes of JSON.
+pub const FACTS_BYTES_MAX: usize = 16 * 1024;
+/// Labels of one agent.
+pub const LABELS_MAX: usize = 64;
+/// One label's name or value, bytes.
+pub const LABEL_BYTES_MAX: usize = 256;
+/// Output of one task, bytes of JSON.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// An error message of one task, bytes; longer ones are cut.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+/// Agents that one join token can admit.
+pub const TOKEN_USES_MAX: u32 = 100_000;
+/// Join tokens that are kept. The oldest that can no longer be used make room.
+pub const TOKENS_MAX: usize = 10_000;
+/// Members in the address book.
+pub const NODES_MAX: usize = 64;
+/// Runs that are not over at the same time.
+pub const ACTIVE_RUNS_MAX: usize = 10_000;
+/// Hosts in all target sets of one run.
+pub const RUN_TARGETS_MAX: usize = 200_000;
+/// Tasks of one step: bounded by the largest target set, and this bounds a `foreach`.
+pub const STEP_TASKS_MAX: usize = 100_000;
+/// Steps of one run, `finally` included.
+pub const STEPS_MAX: usize = 1_000;
+
+/// Requests whose answers are remembered. With 1,000 requests a second that is a minute; a client
+/// that retries does so within seconds.
+pub const REQUESTS_REMEMBERED_MAX: usize = 65_536;
+/// Audit records in the state. Older ones leave it; the chain's head covers them all, and whoever
+/// must keep everything exports it before (`cordon audit`, or any follower's archive).
+pub const AUDIT_RECORDS_MAX: usize = 200_000;
+/// What finished runs may hold in tasks, bytes (estimated). Above it the longest finished run loses
+/// its list of tasks with their outputs; the run, its steps, counts and outputs stay.
+pub const FINISHED_TASK_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Custody records. At the bound new evidence is refused.
+pub const CUSTODY_RECORDS_MAX: usize = 1_000_000;
+
+/// How long a task waits for its host when the playbook says nothing.
+pub const QUEUE_MS_DEFAULT: u64 = 60 * 60 * 1000;
+/// How long an attempt may run when neither the playbook nor the catalogue says anything.
+pub const ATTEMPT_MS_DEFAULT: u64 = 10 * 60 * 1000;
+/// How long after its last moment to start an attempt may still be reported as started: covers the
+/// agent's own clock and the way to the log.
+pub const START_GRACE_MS: u64 = 10 * 1000;
+/// How long an agent has to answer that it stopped, once it was asked to.
+pub const STOP_GRACE_MS: u64 = 15 * 1000;
+/// Sessions of one agent that replace each other within `SUPERSEDED_WITHIN_MS` before it is alarming
+/// although the boot id is the same.
+pub const SUPERSEDED_MAX: u32 = 4;
+/// See [`SUPERSEDED_MAX`].
+pub const SUPERSEDED_WITHIN_MS: u64 = 60 * 1000;
+
+/// What the planner aims at for one command, bytes (estimated): large entries slow every small one.
+pub const COMMAND_BYTES: usize = 48 * 1024;
+/// Rendered parameters of one task, bytes of JSON.
+pub const PARAMETERS_BYTES_MAX: usize = 256 * 1024;
+/// How long the planner waits for its own proposals to be applied before it thinks that they were
+/// dropped and decides again.
+pub const PROPOSAL_WAIT_MS: u64 = 1_000;

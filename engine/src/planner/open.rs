@@ -1,0 +1,367 @@
+//! A step begins: its condition, its items, its parameters, its tasks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use playbook::eval::Scope;
+use playbook::manifest::{Kind, Over, Step, Template};
+use serde_json::{Map, Value};
+
+use super::decision::{Born, Decision, NewTask, NewTasks};
+use super::run::Plan;
+use super::scope::Sources;
+use crate::command::TaskError;
+use crate::id::AgentId;
+use crate::limits::{ATTEMPT_MS_DEFAULT, COMMAND_BYTES, PARAMETERS_BYTES_MAX, STEP_TASKS_MAX};
+use crate::state::StepStatus;
+use crate::state::steps::Shared;
+
+/// A step that can be opened.
+struct Opening {
+    shared: Shared,
+    tasks: NewTasks,
+}
+
+/// What a step's tasks go over.
+enum Items {
+    /// The hosts of the set, in its order.
+    Hosts,
+    /// Values, each with the position of its host.
+    Values(Vec<(Value, u32)>),
+}
+
+impl Plan<'_> {
+    /// The needs of a step hold and its delay is over; true: it ended at once.
+    pub(super) fn begin(&mut self, step: u16) -> bool {
+        let declared = self.run.declared(step);
+        if let Some(when) = declared.when.as_ref().filter(|_| !declared.when_per_task) {
+            match self.scope(&Sources::of([when])).test(when) {
+                Ok(true) => {}
+                Ok(false) => return self.close(step, StepStatus::Skipped, "its condition was false"),
+                Err(why) => return self.close(step, StepStatus::Failed, &format!("expression: {why}")),
+            }
+        }
+        match &declared.kind {
+            Kind::Decide { .. } => match self.decided(declared) {
+                Ok(output) => {
+                    self.outputs.insert(step, output);
+                    self.close(step, StepStatus::Succeeded, "")
+                }
+                Err(why) => self.close(step, StepStatus::Failed, &why),
+            },
+            Kind::Do { action, with } => match self.opening(declared, action, with) {
+                Ok(opening) if opening.shared.total == 0 => self.close(step, StepStatus::Succeeded, ""),
+                Ok(opening) => {
+                    self.push_tasks(step, 0, opening);
+                    self.set_running(step);
+                    false
+                }
+                Err(why) => self.close(step, StepStatus::Failed, &why),
+            },
+        }
+    }
+
+    /// Tasks of an open step got lost on their way to the log: evaluates them again. (What they are made of
+    /// cannot have changed, but for facts.)
+    pub(super) fn open_more(&mut self, step: u16, from: u32) {
+        let declared = self.run.declared(step);
+        if let Kind::Do { action, with } = &declared.kind {
+            match self.opening(declared, action, with) {
+                Ok(opening) => self.push_tasks(step, from, opening),
+                Err(reason) => self.decisions.push(Decision::Stop {
+                    run: self.run.id,
+                    step,
+                    reason,
+                }),
+            }
+        }
+        self.hold(step);
+    }
+
+    /// The output of a `decide`.
+    fn decided(&self, declared: &Step) -> Result<Arc<str>, String> {
+        let Kind::Decide { rules } = &declared.kind else {
+            return Err("it is no decide".into());
+        };
+        let mut sources = Sources::default();
+        for rule in rules {
+            sources.add(rule.when.as_ref());
+            rule.set.values().for_each(|t| sources.add_template(t));
+        }
+        let scope = self.scope(&sources);
+        for rule in rules {
+            let holds = match &rule.when {
+                None => true,
+                Some(when) => scope.test(when).map_err(|e| format!("expression: {e}"))?,
+            };
+            if holds {
+                return Ok(rendered(&scope, &rule.set)?.to_string().into());
+            }
+        }
+        Err("no rule of the decide holds, and it has no else".into())
+    }
+
+    fn opening(
+        &self,
+        declared: &Step,
+        action_name: &str,
+        with: &std::collections::BTreeMap<String, Template>,
+    ) -> Result<Opening, String> {
+        let action = catalogue::find(action_name)
+            .ok_or_else(|| format!("action: the leader has no action {action_name}"))?;
+        let mut sources = Sources::default();
+        sources.add(declared.when.as_ref().filter(|_| declared.when_per_task));
+        with.values().for_each(|t| sources.add_template(t));
+        let own = matches!(&declared.over, Over::ForEach { name, .. } if sources.has(name))
+            || sources.has("target")
+            || !sources.here().is_empty();
+        if let Over::ForEach { list, host, .. } = &declared.over {
+            sources.add(Some(list));
+            sources.add(host.as_ref().map(|host| &host.id));
+        }
+        let scope = self.scope(&sources);
+        let (set, items) = self.items(declared, &scope)?;
+        let hosts = &self
+            .run
+            .targets
+            .get(set)
+            .ok_or_else(|| format!("there is no target set {set}"))?[..];
+        let total = match &items {
+            Items::Hosts => hosts.len(),
+            Items::Values(values) => values.len(),
+        };
+        if total > STEP_TASKS_MAX {
+            return Err(format!("it has {total} tasks, of at most {STEP_TASKS_MAX}"));
+        }
+        let parameters = if own || total == 0 {
+            None
+        } else {
+            Some(parameters(&scope, with, action).map_err(|e| format!("{}: {}", e.code, e.message))?)
+        };
+        let shared = Shared {
+            total: total as u32,
+            set: set.to_owned(),
+            impact: action.impact,
+            urgent: action.urgent,
+            attempt_ms: match (declared.timeout.attempt_ms, action.default_timeout_ms) {
+                (Some(ms), _) => ms,
+                (None, 0) => ATTEMPT_MS_DEFAULT,
+                (None, ms) => ms,
+            },
+            parameters,
+        };
+        let tasks = match items {
+            Items::Hosts if !own => NewTasks::Hosts { count: total as u32 },
+            Items::Hosts => NewTasks::Each(
+                (0..total as u32)
+                    .map(|host| {
+                        self.new_task(declared, &scope, &sources, with, action, own, (hosts, host, None))
+                    })
+                    .collect(),
+            ),
+            Items::Values(values) => NewTasks::Each(
+                values
+                    .iter()
+                    .map(|(value, host)| {
+                        self.new_task(
+                            declared,
+                            &scope,
+                            &sources,
+                            with,
+                            action,
+                            own,
+                            (hosts, *host, Some(value)),
+                        )
+                    })
+                    .collect(),
+            ),
+        };
+        Ok(Opening { shared, tasks })
+    }
+
+    /// The set that a step's hosts are of, and its items.
+    fn items<'a>(&self, declared: &'a Step, scope: &Scope<'_>) -> Result<(&'a str, Items), String> {
+        let (list, name, distinct, host) = match &declared.over {
+            Over::Targets(set) => return Ok((set, Items::Hosts)),
+            Over::Once => return Err("an agent's action needs `targets`".into()),
+            Over::ForEach {
+                list,
+                name,
+                distinct,
+                host,
+            } => (list, name, *distinct, host),
+        };
+        let host = host
+            .as_ref()
+            .ok_or("an agent's action over a list needs `host`")?;
+        let hosts = self
+            .run
+            .targets
+            .get(&host.within)
+            .ok_or("its target set was not resolved")?;
+        let values = match scope.eval(list).map_err(|e| format!("expression: {e}"))? {
+            Value::Array(values) => values,
+            other => {
+                return Err(format!(
+                    "expression: {}: a list is needed, this is {}",
+                    list.0,
+                    kind_of(&other)
+                ));
+            }
+        };
+        let mut seen = BTreeSet::new();
+        let mut items = Vec::with_capacity(values.len());
+        for value in values {
+            if distinct && !seen.insert(value.to_string()) {
+                continue;
+            }
+            let mut child = scope.child();
+            child.bind(name, &value);
+            let id = child.eval(&host.id).map_err(|e| format!("expression: {e}"))?;
+            let at = id
+                .as_str()
+                .and_then(|id| id.parse::<AgentId>().ok())
+                .and_then(|id| hosts.binary_search(&id).ok())
+                .ok_or_else(|| format!("host {id} of an item is not in the frozen set {}", host.within))?;
+            items.push((value, at as u32));
+        }
+        Ok((&host.within, Items::Values(items)))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, of what its caller has at hand"
+    )]
+    fn new_task(
+        &self,
+        declared: &Step,
+        base: &Scope<'_>,
+        sources: &Sources<'_>,
+        with: &std::collections::BTreeMap<String, Template>,
+        action: &catalogue::Action,
+        own: bool,
+        (hosts, host, item): (&[AgentId], u32, Option<&Value>),
+    ) -> NewTask {
+        let mut task = NewTask {
+            host,
+            item: item.map(|item| item.to_string().into()),
+            parameters: None,
+            born: None,
+        };
+        if !own {
+            return task;
+        }
+        let mut scope = base.child();
+        self.bind_host(&mut scope, sources, &hosts[host as usize], host);
+        if let (Some(item), Over::ForEach { name, .. }) = (item, &declared.over) {
+            scope.bind(name, item);
+        }
+        match declared
+            .when
+            .as_ref()
+            .filter(|_| declared.when_per_task)
+            .map(|when| scope.test(when))
+        {
+            Some(Ok(false)) => task.born = Some(Born::Skipped),
+            Some(Err(why)) => {
+                task.born = Some(Born::Failed(TaskError {
+                    code: "expression".into(),
+                    message: why.to_string(),
+                }));
+            }
+            Some(Ok(true)) | None => match parameters(&scope, with, action) {
+                Ok(text) => task.parameters = Some(text),
+                Err(why) => task.born = Some(Born::Failed(why)),
+            },
+        }
+        task
+    }
+
+    /// Decides to make the tasks from this one on, in pieces that fit a command.
+    fn push_tasks(&mut self, step: u16, from: u32, opening: Opening) {
+        let run = self.run.id;
+        let mut shared = Some(opening.shared).filter(|_| from == 0);
+        let tasks = match opening.tasks {
+            NewTasks::Hosts { count } => {
+                let tasks = NewTasks::Hosts { count: count - from };
+                self.decisions.push(Decision::Open {
+                    run,
+                    step,
+                    shared,
+                    from,
+                    tasks,
+                });
+                return;
+            }
+            NewTasks::Each(tasks) => tasks,
+        };
+        let (mut from, mut piece, mut size) = (from, Vec::new(), 0);
+        let mut tasks = tasks.into_iter().skip(from as usize).peekable();
+        while let Some(task) = tasks.next() {
+            size += task.size_bytes();
+            piece.push(task);
+            let full = tasks
+                .peek()
+                .is_none_or(|next| size + next.size_bytes() > COMMAND_BYTES);
+            if full {
+                let count = piece.len() as u32;
+                let tasks = NewTasks::Each(std::mem::take(&mut piece));
+                self.decisions.push(Decision::Open {
+                    run,
+                    step,
+                    shared: shared.take(),
+                    from,
+                    tasks,
+                });
+                from += count;
+                size = 0;
+            }
+        }
+    }
+}
+
+/// Rendered parameters, checked against the catalogue, as JSON text.
+fn parameters(
+    scope: &Scope<'_>,
+    with: &std::collections::BTreeMap<String, Template>,
+    action: &catalogue::Action,
+) -> Result<Arc<str>, TaskError> {
+    let error = |code: &str, message: String| TaskError {
+        code: code.into(),
+        message,
+    };
+    let value = rendered(scope, with).map_err(|why| error("expression", why))?;
+    let problems = action.check_parameters(&value);
+    if !problems.is_empty() {
+        return Err(error(
+            "parameters",
+            format!("{}: {}", action.name, problems.join("; ")),
+        ));
+    }
+    let text = value.to_string();
+    if text.len() > PARAMETERS_BYTES_MAX {
+        let why = format!("{} bytes, of at most {PARAMETERS_BYTES_MAX}", text.len());
+        return Err(error("parameters", why));
+    }
+    Ok(text.into())
+}
+
+fn rendered(scope: &Scope<'_>, all: &std::collections::BTreeMap<String, Template>) -> Result<Value, String> {
+    let mut values = Map::new();
+    for (name, template) in all {
+        let value = scope.render(template).map_err(|why| format!("{name}: {why}"))?;
+        values.insert(name.clone(), value);
+    }
+    Ok(Value::Object(values))
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a bool",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}

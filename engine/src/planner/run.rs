@@ -1,0 +1,353 @@
+//! What one run needs next: from its state, as far as decisions go without waiting for the log.
+//!
+//! A plan works on the applied state and, on top, what it has itself decided: so one command closes a step,
+//! opens those that needed it and assigns their tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use playbook::manifest::NeedState;
+use serde_json::{Map, Value};
+
+use super::decision::{Decision, Verdict};
+use super::scope::Sources;
+use crate::command::TaskError;
+use crate::state::tasks::{TaskCounts, TaskStatus};
+use crate::state::{Run, RunStatus, State, StepStatus};
+
+/// A run and what is decided about it.
+pub(super) struct Plan<'a> {
+    pub state: &'a State,
+    pub run: &'a Run,
+    pub decisions: Vec<Decision>,
+    /// The steps' statuses, as decided.
+    statuses: Vec<StepStatus>,
+    /// What decided `decide`s give.
+    pub outputs: BTreeMap<u16, Arc<str>>,
+    /// What judged tasks become.
+    pub verdicts: BTreeMap<(u16, u32), Verdict>,
+    /// Steps about which nothing more can be decided before the log has what was.
+    held: BTreeSet<u16>,
+    failed: bool,
+}
+
+/// What the run needs next.
+pub(super) fn plan_run(state: &State, run: &Run) -> Vec<Decision> {
+    let mut plan = Plan {
+        state,
+        run,
+        decisions: Vec::new(),
+        statuses: run.steps.iter().map(|step| step.status).collect(),
+        outputs: BTreeMap::new(),
+        verdicts: BTreeMap::new(),
+        held: BTreeSet::new(),
+        failed: run.failed,
+    };
+    // Each pass that goes on has ended at least one step more.
+    while plan.pass() {}
+    plan.end();
+    plan.decisions
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn status(&self, step: u16) -> StepStatus {
+        self.statuses[usize::from(step)]
+    }
+
+    /// Looks at every step once; true: one ended, so that others may be ready.
+    fn pass(&mut self) -> bool {
+        let steps = self.run.manifest().steps.len() as u16;
+        let mut ended = false;
+        for step in 0..steps {
+            ended |= self.look(step);
+        }
+        if !ended && (0..steps).all(|step| self.status(step).is_end()) {
+            let next = (steps..self.statuses.len() as u16).find(|&step| !self.status(step).is_end());
+            ended |= next.is_some_and(|step| self.look(step));
+        }
+        ended
+    }
+
+    /// Decides what can be decided about a step; true: it ended.
+    fn look(&mut self, step: u16) -> bool {
+        if self.held.contains(&step) {
+            return false;
+        }
+        match self.status(step) {
+            StepStatus::Waiting => self.look_at_waiting(step),
+            StepStatus::Running => self.look_at_running(step),
+            _ => false,
+        }
+    }
+
+    fn look_at_waiting(&mut self, step: u16) -> bool {
+        let declared = self.run.declared(step);
+        if !self.run.is_finally(step) {
+            if self.failed {
+                return self.close(step, StepStatus::Skipped, "the run has failed");
+            }
+            match self.needs(step) {
+                Needs::Open => return false,
+                Needs::Never(why) => return self.close(step, StepStatus::Skipped, &why),
+                Needs::Hold => {}
+            }
+        }
+        let state = &self.run.steps[usize::from(step)];
+        if declared.delay_ms > 0 && !state.due {
+            if state.due_at.is_none() {
+                self.decisions.push(Decision::Delay {
+                    run: self.run.id,
+                    step,
+                });
+            }
+            self.hold(step);
+            return false;
+        }
+        self.begin(step)
+    }
+
+    fn needs(&self, step: u16) -> Needs {
+        let mut all = Needs::Hold;
+        for need in &self.run.declared(step).needs {
+            let name = &self.run.declared(need.step).name;
+            let status = self.status(need.step);
+            if !status.is_end() {
+                // Another need may say already that it never will be.
+                all = Needs::Open;
+                continue;
+            }
+            let holds = match need.state {
+                NeedState::Done => true,
+                NeedState::Succeeded => status == StepStatus::Succeeded,
+                NeedState::Failed => status == StepStatus::Failed,
+            };
+            if !holds {
+                return Needs::Never(format!(
+                    "it needs {name}, which {} {}",
+                    match status {
+                        StepStatus::Unknown => "is",
+                        StepStatus::Skipped | StepStatus::Cancelled => "was",
+                        _ => "has",
+                    },
+                    status.as_str()
+                ));
+            }
+        }
+        all
+    }
+
+    fn look_at_running(&mut self, step: u16) -> bool {
+        let state = &self.run.steps[usize::from(step)];
+        self.judge(step);
+        let counts = self.counts(step);
+        if !state.is_complete() && !state.stopped {
+            self.open_more(step, state.tasks.len() as u32);
+            return false;
+        }
+        if counts.open() == 0 {
+            let (status, reason) = self.outcome(step, &counts);
+            return self.close(step, status, &reason);
+        }
+        if state.stopped {
+            return false;
+        }
+        if counts.waiting > 0 {
+            let holds = match self.has_failed(step, &counts) {
+                Ok(false) => None,
+                Ok(true) => Some(self.failure(step, &counts)),
+                Err(why) => Some(why),
+            };
+            if let Some(reason) = holds {
+                self.decisions.push(Decision::Stop {
+                    run: self.run.id,
+                    step,
+                    reason,
+                });
+                self.hold(step);
+                return false;
+            }
+        }
+        let max = self.run.declared(step).strategy.max_parallel.unwrap_or(u32::MAX);
+        if !state.ready.is_empty() && counts.in_flight() < max {
+            self.decisions.push(Decision::Assign {
+                run: self.run.id,
+                step,
+            });
+            self.hold(step);
+        }
+        false
+    }
+
+    /// How a step ends whose tasks all have.
+    fn outcome(&self, step: u16, counts: &TaskCounts) -> (StepStatus, String) {
+        let state = &self.run.steps[usize::from(step)];
+        if self.run.status == RunStatus::Cancelling && !self.run.is_finally(step) && state.stopped {
+            return if counts.unknown > 0 {
+                (
+                    StepStatus::Unknown,
+                    format!(
+                        "{} of {} tasks may have been done",
+                        counts.unknown,
+                        counts.total()
+                    ),
+                )
+            } else {
+                (StepStatus::Cancelled, "the run was cancelled".into())
+            };
+        }
+        if state.stopped {
+            return (StepStatus::Failed, state.reason.clone());
+        }
+        match self.has_failed(step, counts) {
+            Err(why) => (StepStatus::Failed, why),
+            Ok(true) => (StepStatus::Failed, self.failure(step, counts)),
+            Ok(false) if counts.unknown > 0 && self.run.declared(step).strategy.fail_when.is_none() => (
+                StepStatus::Unknown,
+                format!(
+                    "{} of {} tasks may have been done",
+                    counts.unknown,
+                    counts.total()
+                ),
+            ),
+            Ok(false) if counts.total() > 0 && counts.skipped == counts.total() => {
+                (StepStatus::Skipped, "every task's condition was false".into())
+            }
+            Ok(false) => (StepStatus::Succeeded, String::new()),
+        }
+    }
+
+    /// Whether the step's rule of failure holds. What was cancelled though the run was not counts as failed.
+    fn has_failed(&self, step: u16, counts: &TaskCounts) -> Result<bool, String> {
+        let failed = counts.failed + counts.expired + counts.cancelled;
+        let Some(rule) = &self.run.declared(step).strategy.fail_when else {
+            return Ok(failed > 0);
+        };
+        let total = self.run.steps[usize::from(step)]
+            .shared
+            .as_ref()
+            .map_or(0, |s| s.total);
+        let mut scope = self.scope(&Sources::of([rule]));
+        for (name, count) in [
+            ("failed", failed),
+            ("ok", counts.succeeded),
+            ("unknown", counts.unknown),
+            ("total", total),
+        ] {
+            scope.bind(name, &Value::from(count));
+        }
+        scope.test(rule).map_err(|e| format!("expression: {e}"))
+    }
+
+    /// Why a step failed: how many tasks did, and the first of them.
+    fn failure(&self, step: u16, counts: &TaskCounts) -> String {
+        let failed = counts.failed + counts.expired + counts.cancelled;
+        let first = (0..self.run.steps[usize::from(step)].tasks.len() as u32).find_map(|item| {
+            let (status, error) = self.task_result(step, item);
+            let failed = matches!(
+                status,
+                TaskStatus::Failed | TaskStatus::Expired | TaskStatus::Cancelled
+            );
+            let error = error.filter(|_| failed)?;
+            let agent = self.run.agent_of(step, item)?;
+            Some(format!("{agent}: {}: {}", error.code, error.message))
+        });
+        let total = counts.total();
+        match first {
+            Some(first) => format!("{failed} of {total} tasks failed, the first on {first}"),
+            None => format!("{failed} of {total} tasks failed"),
+        }
+    }
+
+    /// The counts, with what is judged.
+    fn counts(&self, step: u16) -> TaskCounts {
+        let mut counts = self.run.steps[usize::from(step)].counts;
+        for (&(_, item), verdict) in self.verdicts.range((step, 0)..=(step, u32::MAX)) {
+            counts.running -= 1;
+            *counts.of_mut(self.becomes(step, item, verdict)) += 1;
+        }
+        counts
+    }
+
+    fn becomes(&self, step: u16, item: u32, verdict: &Verdict) -> TaskStatus {
+        match verdict {
+            Verdict::Succeeded => TaskStatus::Succeeded,
+            Verdict::Failed { again: true, .. } if self.run.may_retry(step, item, &self.state.agents) => {
+                TaskStatus::Backoff
+            }
+            Verdict::Failed { .. } => TaskStatus::Failed,
+        }
+    }
+
+    /// A task's status and error, with what is judged.
+    pub(super) fn task_result(&self, step: u16, item: u32) -> (TaskStatus, Option<&TaskError>) {
+        let task = self.run.task(step, item);
+        let reported = task.error.as_deref();
+        match self.verdicts.get(&(step, item)) {
+            None => (task.status, reported),
+            Some(verdict) => {
+                let error = match verdict {
+                    Verdict::Failed { error, .. } => error.as_ref().or(reported),
+                    Verdict::Succeeded => None,
+                };
+                (self.becomes(step, item, verdict), error)
+            }
+        }
+    }
+
+    /// The step ends. Always true, as is `look` then.
+    pub(super) fn close(&mut self, step: u16, status: StepStatus, reason: &str) -> bool {
+        let output = self.outputs.get(&step).cloned();
+        self.decisions.push(Decision::Close {
+            run: self.run.id,
+            step,
+            status,
+            reason: reason.to_owned(),
+            output,
+        });
+        self.statuses[usize::from(step)] = status;
+        self.failed |=
+            matches!(status, StepStatus::Failed | StepStatus::Unknown) && self.run.must_not_fail(step);
+        true
+    }
+
+    pub(super) fn hold(&mut self, step: u16) {
+        self.held.insert(step);
+    }
+
+    pub(super) fn set_running(&mut self, step: u16) {
+        self.statuses[usize::from(step)] = StepStatus::Running;
+        self.hold(step);
+    }
+
+    /// Ends the run, once every step has.
+    fn end(&mut self) {
+        if !self.statuses.iter().all(|status| status.is_end()) {
+            return;
+        }
+        let manifest = self.run.manifest().clone();
+        let mut sources = Sources::default();
+        manifest.outputs.values().for_each(|t| sources.add_template(t));
+        let scope = self.scope(&sources);
+        let mut outputs = Map::new();
+        let mut problem = None;
+        for (name, template) in &manifest.outputs {
+            let value = scope.render(template).unwrap_or_else(|why| {
+                problem.get_or_insert(format!("output {name}: {why}"));
+                Value::Null
+            });
+            outputs.insert(name.clone(), value);
+        }
+        self.decisions.push(Decision::End {
+            run: self.run.id,
+            outputs: Value::Object(outputs).to_string().into(),
+            problem,
+        });
+    }
+}
+
+/// Whether what a step needs has come to be.
+enum Needs {
+    Open,
+    Hold,
+    Never(String),
+}

@@ -1,0 +1,273 @@
+//! The planner's decisions, checked against the run as it is now. What they were drawn from either cannot
+//! change any more (the outcome of ended steps) or is checked here; a stale one changes nothing.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::effect::Reply;
+use crate::id::RunId;
+use crate::limits::STEP_TASKS_MAX;
+use crate::planner::{Born, Decision, NewTasks, Verdict};
+use crate::state::outbox::Around;
+use crate::state::runs::{Run, RunStatus, failure_of};
+use crate::state::steps::{Shared, StepStatus};
+use crate::state::tasks::{Task, TaskStatus};
+use crate::state::timers::Timer;
+use crate::state::{State, Turn};
+
+impl State {
+    pub(super) fn decide(&mut self, decisions: &[Decision], turn: &mut Turn<'_>) -> Reply {
+        let mut stale = 0;
+        for decision in decisions {
+            let id = decision.run();
+            turn.out.planned.insert(id);
+            let took = self
+                .with_run(id, turn, |run, around| {
+                    let took = !run.status.is_end() && run.decide(decision, around);
+                    if took {
+                        run.touch(around);
+                    }
+                    took
+                })
+                .unwrap_or(false);
+            if !took {
+                stale += 1;
+            } else if matches!(decision, Decision::End { .. }) {
+                self.run_ended(id, turn);
+            } else if let Decision::Close { step, status, .. } = decision {
+                self.record_step_end(id, *step, *status, turn);
+            }
+        }
+        Reply::Planned { stale }
+    }
+
+    fn record_step_end(&mut self, id: RunId, step: u16, status: StepStatus, turn: &Turn<'_>) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let detail = json!({"step": run.declared(step).name, "status": status.as_str(), "reason": run.steps[usize::from(step)].reason});
+        self.record(turn, "step.end", id.to_string(), &detail);
+    }
+
+    fn run_ended(&mut self, id: RunId, turn: &Turn<'_>) {
+        self.runs.finish(id);
+        let Some(run) = self.runs.get(&id) else { return };
+        let detail = json!({"status": run.status.as_str(), "reason": run.reason});
+        self.record(turn, "run.end", id.to_string(), &detail);
+    }
+}
+
+impl Run {
+    /// Carries a decision out; false: it is stale, and nothing changed.
+    fn decide(&mut self, decision: &Decision, around: &mut Around<'_>) -> bool {
+        if let Some(step) = decision.step()
+            && usize::from(step) >= self.steps.len()
+        {
+            return false;
+        }
+        match decision {
+            Decision::Delay { step, .. } => self.delay(*step, around),
+            Decision::Open {
+                step,
+                shared,
+                from,
+                tasks,
+                ..
+            } => self.open(*step, shared.as_ref(), *from, tasks, around),
+            Decision::Assign { step, .. } => {
+                let state = &self.steps[usize::from(*step)];
+                state.status == StepStatus::Running && !state.stopped && self.assign_ready(*step, around) > 0
+            }
+            Decision::Judge { step, verdicts, .. } => {
+                let mut took = false;
+                for (item, attempt, verdict) in verdicts {
+                    took |= self.judge(*step, *item, *attempt, verdict, around);
+                }
+                took
+            }
+            Decision::Stop { step, reason, .. } => {
+                let state = &mut self.steps[usize::from(*step)];
+                if state.status != StepStatus::Running || state.stopped {
+                    return false;
+                }
+                state.reason.clone_from(reason);
+                self.stop_step(*step, "step_failed", around);
+                true
+            }
+            Decision::Close {
+                step,
+                status,
+                reason,
+                output,
+                ..
+            } => self.close(*step, *status, reason, output.clone(), around),
+            Decision::End { outputs, problem, .. } => self.finish(outputs, problem, around),
+        }
+    }
+
+    fn delay(&mut self, step: u16, around: &mut Around<'_>) -> bool {
+        let delay_ms = self.declared(step).delay_ms;
+        let id = self.id;
+        let state = &mut self.steps[usize::from(step)];
+        if state.status != StepStatus::Waiting || state.due_at.is_some() {
+            return false;
+        }
+        let due_at = around.now.plus_ms(delay_ms);
+        state.due_at = Some(due_at);
+        around.timers.change(Timer::Step(id, step), None, Some(due_at));
+        true
+    }
+
+    fn open(
+        &mut self,
+        step: u16,
+        shared: Option<&Shared>,
+        from: u32,
+        tasks: &NewTasks,
+        around: &mut Around<'_>,
+    ) -> bool {
+        let cancelled = self.status == RunStatus::Cancelling && !self.is_finally(step);
+        let state = &mut self.steps[usize::from(step)];
+        match (state.status, shared) {
+            _ if cancelled || state.stopped => return false,
+            (StepStatus::Waiting, Some(shared)) if from == 0 => {
+                if shared.total as usize > STEP_TASKS_MAX || !self.targets.contains_key(&shared.set) {
+                    return false;
+                }
+                state.shared = Some(shared.clone());
+                state.status = StepStatus::Running;
+                state.started_at = Some(around.now);
+            }
+            (StepStatus::Running, None) if from as usize == state.tasks.len() => {}
+            _ => return false,
+        }
+        let shared = state
+            .shared
+            .as_ref()
+            .expect("an open step has what its tasks share");
+        let room = shared.total.saturating_sub(from);
+        let hosts = self.targets[&shared.set].len() as u32;
+        match tasks {
+            NewTasks::Hosts { count } => {
+                for host in (from..hosts).take((*count).min(room) as usize) {
+                    self.open_task(step, Task::new(host, around.now), around);
+                }
+            }
+            NewTasks::Each(tasks) => {
+                for new in tasks.iter().take(room as usize) {
+                    if new.host >= hosts {
+                        continue;
+                    }
+                    let mut task = Task::new(new.host, around.now);
+                    task.item.clone_from(&new.item);
+                    task.parameters.clone_from(&new.parameters);
+                    match &new.born {
+                        None => {}
+                        Some(Born::Skipped) => task.status = TaskStatus::Skipped,
+                        Some(Born::Failed(why)) => {
+                            task.status = TaskStatus::Failed;
+                            task.error = Some(Box::new(why.clone()));
+                        }
+                    }
+                    self.open_task(step, task, around);
+                }
+            }
+        }
+        self.assign_ready(step, around);
+        true
+    }
+
+    /// Hands out ready tasks, in order, as many as the step's `max_parallel` leaves room for.
+    fn assign_ready(&mut self, step: u16, around: &mut Around<'_>) -> usize {
+        let max = self.declared(step).strategy.max_parallel.unwrap_or(u32::MAX);
+        let state = &self.steps[usize::from(step)];
+        let room = max.saturating_sub(state.counts.in_flight()) as usize;
+        let ready: Vec<u32> = state.ready.iter().copied().take(room).collect();
+        for &item in &ready {
+            self.assign(step, item, around);
+        }
+        ready.len()
+    }
+
+    fn judge(
+        &mut self,
+        step: u16,
+        item: u32,
+        attempt: u32,
+        verdict: &Verdict,
+        around: &mut Around<'_>,
+    ) -> bool {
+        let Some(task) = self.steps[usize::from(step)].tasks.get(item as usize) else {
+            return false;
+        };
+        if task.status != TaskStatus::Judging || task.attempt != attempt {
+            return false;
+        }
+        let known = task.error.as_deref().cloned();
+        match verdict {
+            Verdict::Succeeded => self.end(step, item, TaskStatus::Succeeded, None, around),
+            Verdict::Failed { error, again } => {
+                let why = error
+                    .clone()
+                    .or(known)
+                    .unwrap_or_else(|| super::life::error("failed", ""));
+                self.fail(step, item, why, Some(*again), around);
+            }
+        }
+        true
+    }
+
+    fn close(
+        &mut self,
+        step: u16,
+        status: StepStatus,
+        reason: &str,
+        output: Option<Arc<str>>,
+        around: &mut Around<'_>,
+    ) -> bool {
+        let state = &mut self.steps[usize::from(step)];
+        let ready = match state.status {
+            StepStatus::Waiting => true,
+            StepStatus::Running => state.is_complete() && state.counts.open() == 0,
+            _ => false,
+        };
+        if !ready || !status.is_end() {
+            return false;
+        }
+        state.started_at.get_or_insert(around.now);
+        state.output = output;
+        self.end_step(step, status, reason, around);
+        if matches!(status, StepStatus::Failed | StepStatus::Unknown)
+            && self.must_not_fail(step)
+            && !self.failed
+        {
+            self.failed = true;
+            if self.reason.is_empty() {
+                self.reason = failure_of(&self.declared(step).name, status, reason);
+            }
+        }
+        true
+    }
+
+    fn finish(&mut self, outputs: &Arc<str>, problem: &Option<String>, around: &mut Around<'_>) -> bool {
+        if !self.steps.iter().all(|step| step.status.is_end()) {
+            return false;
+        }
+        self.status = match self.status {
+            RunStatus::Cancelling => RunStatus::Cancelled,
+            _ if self.failed => RunStatus::Failed,
+            _ => match problem {
+                Some(problem) => {
+                    self.reason.clone_from(problem);
+                    RunStatus::Failed
+                }
+                None => RunStatus::Succeeded,
+            },
+        };
+        // The leader rendered it from JSON values: it parses.
+        self.outputs = serde_json::from_str(outputs).ok().map(Arc::new);
+        self.ended_at = Some(around.now);
+        around.timers.change(Timer::Run(self.id), self.deadline, None);
+        self.deadline = None;
+        true
+    }
+}

@@ -1,0 +1,121 @@
+//! What is always true of the state. `check` walks everything: for tests and the simulation, not for
+//! every apply.
+
+use crate::snapshot::SnapshotError;
+use crate::state::State;
+use crate::state::steps::StepStatus;
+use crate::state::tasks::TaskStatus;
+
+impl State {
+    /// # Panics
+    /// With the broken invariant, if any.
+    pub fn check(&self) {
+        self.check_derived();
+        self.check_audit();
+        for run in self.runs.iter() {
+            let name = run.id;
+            assert_eq!(
+                run.status.is_end(),
+                run.ended_at.is_some() && !self.runs.active().contains(&name),
+                "run {name}: its end, its time of end and the list of active runs agree"
+            );
+            assert!(
+                run.revision <= self.applied_index,
+                "run {name}: its revision is of an applied entry"
+            );
+            for (number, step) in run.steps.iter().enumerate() {
+                let at = format!("run {name} step {number}");
+                assert!(
+                    !run.status.is_end() || step.status.is_end(),
+                    "{at}: a run that is over has no step that is not"
+                );
+                assert_eq!(
+                    step.status.is_end(),
+                    step.ended_at.is_some(),
+                    "{at}: an end has its time"
+                );
+                assert!(
+                    step.status == StepStatus::Running || step.counts.open() == 0,
+                    "{at}: only a running step has open tasks"
+                );
+                for (item, task) in step.tasks.iter().enumerate() {
+                    let at = format!("{at} task {item} ({:?})", task.status);
+                    assert_eq!(
+                        task.status.is_end(),
+                        task.ended_at.is_some(),
+                        "{at}: an end has its time"
+                    );
+                    assert!(
+                        task.token <= self.applied_index,
+                        "{at}: its token is of an applied entry"
+                    );
+                    assert_eq!(task.attempt == 0, task.token == 0, "{at}: an attempt has a token");
+                    assert!(
+                        task.wake.is_some() == (!task.status.is_end() && task.status != TaskStatus::Judging),
+                        "{at}: what can wait for ever has a deadline"
+                    );
+                    assert!(
+                        task.attempt > 0 || !task.status.in_flight(),
+                        "{at}: what is handed out is an attempt"
+                    );
+                }
+            }
+        }
+        for agent in self.agents.iter() {
+            assert!(
+                agent.revoked.is_none() || agent.session.is_none(),
+                "agent {}: who is denied has no session",
+                agent.id
+            );
+        }
+        for token in self.tokens.iter() {
+            assert!(
+                token.used() <= token.uses,
+                "token {}: not used more often than it may be",
+                token.id
+            );
+        }
+    }
+
+    /// Every index is what it would be if it were built anew.
+    fn check_derived(&self) {
+        let again = State::decode(&self.encode()).map_err(|e: SnapshotError| e.to_string());
+        match again {
+            Ok(again) => {
+                assert_eq!(
+                    self.timers, again.timers,
+                    "deadlines are those of the tasks, steps and runs"
+                );
+                assert_eq!(
+                    self.agents, again.agents,
+                    "agents' open tasks and keys are indexed"
+                );
+                assert_eq!(self.runs, again.runs, "ready and judged tasks are indexed");
+                assert!(*self == again, "a snapshot keeps everything");
+            }
+            Err(why) => panic!("the snapshot can be read again: {why}"),
+        }
+    }
+
+    fn check_audit(&self) {
+        let mut before: Option<&crate::state::AuditRecord> = None;
+        for record in self.audit_after(0, usize::MAX) {
+            if let Some(before) = before {
+                assert_eq!(record.sequence, before.sequence + 1, "the audit has no gaps");
+                assert_eq!(
+                    record.hash,
+                    record.chain_hash(&before.hash),
+                    "the audit is chained"
+                );
+            }
+            before = Some(record);
+        }
+        if let Some(last) = before {
+            assert_eq!(
+                last.hash,
+                self.audit_head(),
+                "the audit's head is its last record's hash"
+            );
+        }
+    }
+}

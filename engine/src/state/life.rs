@@ -1,0 +1,545 @@
+//! The life of a task: every way from one status to another, each in its own function, and the deadlines
+//! that end it when nothing else does.
+//!
+//! For an action of contain or above, an attempt that may have begun and whose outcome never came ends
+//! `unknown`; below, it ends as what is known of it, for doing it again harms nothing.
+
+use std::sync::Arc;
+
+use catalogue::Impact;
+use sha2::Digest as _;
+
+use crate::command::{Outcome, OutcomeStatus, TaskError};
+use crate::id::{AgentId, TaskKey};
+use crate::limits::{MESSAGE_BYTES_MAX, OUTPUT_BYTES_MAX, QUEUE_MS_DEFAULT, START_GRACE_MS, STOP_GRACE_MS};
+use crate::state::agents::{Agent, Agents};
+use crate::state::audit::TaskEvent;
+use crate::state::outbox::Around;
+use crate::state::runs::{Run, RunStatus};
+use crate::state::tasks::{Stop, Task, TaskStatus};
+use crate::state::timers::Timer;
+use crate::time::Timestamp;
+
+/// An error of a task.
+pub(crate) fn error(code: &str, message: impl Into<String>) -> TaskError {
+    TaskError {
+        code: code.to_owned(),
+        message: message.into(),
+    }
+}
+
+impl Run {
+    fn key(&self, step: u16, item: u32) -> TaskKey {
+        TaskKey {
+            run: self.id,
+            step,
+            item,
+        }
+    }
+
+    fn task_mut(&mut self, step: u16, item: u32) -> &mut Task {
+        &mut self.steps[usize::from(step)].tasks[item as usize]
+    }
+
+    pub(crate) fn task(&self, step: u16, item: u32) -> &Task {
+        &self.steps[usize::from(step)].tasks[item as usize]
+    }
+
+    /// The run changed.
+    pub(crate) fn touch(&mut self, around: &mut Around<'_>) {
+        self.revision = around.index;
+        around.out.runs.insert(self.id);
+    }
+
+    /// Adds a task to a step: waiting, or born in an end.
+    pub(crate) fn open_task(&mut self, step: u16, task: Task, around: &mut Around<'_>) {
+        let item = self.steps[usize::from(step)].tasks.len() as u32;
+        let born = task.status;
+        let code = task.error.as_ref().map_or(String::new(), |e| e.code.clone());
+        self.steps[usize::from(step)].push(task);
+        if born.is_end() {
+            self.task_mut(step, item).ended_at = Some(around.now);
+            around.events.push(
+                self.id,
+                step,
+                item,
+                TaskEvent::End {
+                    attempt: 0,
+                    status: born,
+                    code,
+                },
+            );
+            return;
+        }
+        let key = self.key(step, item);
+        let agent = self
+            .agent_of(step, item)
+            .and_then(|id| around.agents.get_mut(id))
+            .expect("a task's agent is in the frozen set, which held enrolled agents only");
+        if agent.revoked.is_some() {
+            self.end(
+                step,
+                item,
+                TaskStatus::Cancelled,
+                Some(error("revoked", "the agent is denied")),
+                around,
+            );
+            return;
+        }
+        agent.open.insert(key);
+        if agent.is_online() {
+            self.steps[usize::from(step)].ready.insert(item);
+        }
+        self.set_wake(step, item, around);
+    }
+
+    /// Hands a ready task to its agent: a new attempt, fenced by this log index.
+    pub(crate) fn assign(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
+        self.steps[usize::from(step)].set_status(item, TaskStatus::Assigned);
+        let task = self.task_mut(step, item);
+        task.attempt += 1;
+        task.token = around.index;
+        task.started_at = None;
+        task.stop = None;
+        task.reported = false;
+        task.output = None;
+        let attempt = task.attempt;
+        self.set_wake(step, item, around);
+        self.tell_agent(step, item, around);
+        around
+            .events
+            .push(self.id, step, item, TaskEvent::Assign { attempt });
+    }
+
+    /// Its agent began.
+    pub(crate) fn start(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
+        self.steps[usize::from(step)].set_status(item, TaskStatus::Started);
+        let task = self.task_mut(step, item);
+        task.started_at = Some(around.now);
+        let attempt = task.attempt;
+        self.set_wake(step, item, around);
+        around
+            .events
+            .push(self.id, step, item, TaskEvent::Start { attempt });
+    }
+
+    /// Its agent said how the current attempt ended.
+    pub(crate) fn conclude(&mut self, step: u16, item: u32, outcome: &Outcome, around: &mut Around<'_>) {
+        let judged = self.declared(step).expect.is_some();
+        let now = around.now;
+        let task = self.task_mut(step, item);
+        task.reported = true;
+        task.started_at.get_or_insert(now);
+        let mut said = outcome.error.clone().map(cut);
+        task.output = match &outcome.output {
+            serde_json::Value::Null => None,
+            output => {
+                let text = output.to_string();
+                if text.len() <= OUTPUT_BYTES_MAX {
+                    Some(Arc::from(text))
+                } else {
+                    // What was done was done: only what it says of it is lost.
+                    let why = format!("{} bytes, of at most {OUTPUT_BYTES_MAX}", text.len());
+                    said.get_or_insert(error("output_too_large", why));
+                    None
+                }
+            }
+        };
+        let stop = task.stop;
+        match outcome.status {
+            OutcomeStatus::Succeeded if judged => {
+                task.error = None;
+                self.judge_later(step, item, around);
+            }
+            OutcomeStatus::Succeeded => self.end(step, item, TaskStatus::Succeeded, said, around),
+            OutcomeStatus::Unknown => {
+                let why =
+                    said.unwrap_or_else(|| error("unknown", "the agent cannot tell whether it was done"));
+                self.end(step, item, TaskStatus::Unknown, Some(why), around);
+            }
+            OutcomeStatus::Failed => {
+                let why = said.unwrap_or_else(|| error("failed", ""));
+                self.fail(step, item, why, None, around);
+            }
+            OutcomeStatus::Cancelled => match stop {
+                Some(Stop::AttemptTimeout | Stop::TotalTimeout) => {
+                    let why = error("timeout", stop.map_or("", Stop::reason));
+                    self.fail(step, item, why, None, around);
+                }
+                Some(Stop::Cancelled) | None => {
+                    self.end(step, item, TaskStatus::Cancelled, said, around);
+                }
+            },
+        }
+    }
+
+    /// An attempt failed. `again`: what the planner decided of `retry.when`, where that was asked.
+    pub(crate) fn fail(
+        &mut self,
+        step: u16,
+        item: u32,
+        why: TaskError,
+        again: Option<bool>,
+        around: &mut Around<'_>,
+    ) {
+        if !self.may_retry(step, item, around.agents) || again == Some(false) {
+            self.end(step, item, TaskStatus::Failed, Some(why), around);
+            return;
+        }
+        let retry = self.declared(step).retry.clone().expect("it may be tried again");
+        if retry.when.is_some() && again.is_none() {
+            self.task_mut(step, item).error = Some(Box::new(why));
+            self.judge_later(step, item, around);
+            return;
+        }
+        let pause = pause_ms(self.key(step, item), self.task(step, item).attempt, &retry);
+        self.steps[usize::from(step)].set_status(item, TaskStatus::Backoff);
+        let task = self.task_mut(step, item);
+        let attempt = task.attempt;
+        let code = why.code.clone();
+        task.error = Some(Box::new(why));
+        task.stop = None;
+        let retry_at = around.now.plus_ms(pause);
+        let total = self.total_deadline(step, item);
+        self.wake_at(
+            step,
+            item,
+            Some(total.map_or(retry_at, |total| total.min(retry_at))),
+            around,
+        );
+        around
+            .events
+            .push(self.id, step, item, TaskEvent::Retry { attempt, code });
+    }
+
+    /// Whether a failed attempt can be followed by another one.
+    pub(crate) fn may_retry(&self, step: u16, item: u32, agents: &Agents) -> bool {
+        let task = self.task(step, item);
+        let state = &self.steps[usize::from(step)];
+        let denied = self
+            .agent_of(step, item)
+            .and_then(|id| agents.get(id))
+            .is_none_or(|agent| agent.revoked.is_some());
+        let retries = self.declared(step).retry.as_ref().map_or(0, |retry| retry.max);
+        let cancelled = self.status == RunStatus::Cancelling && !self.is_finally(step);
+        task.attempt <= retries
+            && !cancelled
+            && !state.stopped
+            && !denied
+            && matches!(task.stop, None | Some(Stop::AttemptTimeout))
+    }
+
+    fn judge_later(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
+        self.steps[usize::from(step)].set_status(item, TaskStatus::Judging);
+        self.wake_at(step, item, None, around);
+    }
+
+    /// The end of a task.
+    pub(crate) fn end(
+        &mut self,
+        step: u16,
+        item: u32,
+        status: TaskStatus,
+        why: Option<TaskError>,
+        around: &mut Around<'_>,
+    ) {
+        self.steps[usize::from(step)].set_status(item, status);
+        let key = self.key(step, item);
+        if let Some(agent) = self.agent_of(step, item).and_then(|id| around.agents.get_mut(id)) {
+            agent.open.remove(&key);
+        }
+        let code = why.as_ref().map_or(String::new(), |e| e.code.clone());
+        let now = around.now;
+        let task = self.task_mut(step, item);
+        task.ended_at = Some(now);
+        task.error = why.map(Box::new);
+        let (attempt, reported) = (task.attempt, task.reported);
+        self.wake_at(step, item, None, around);
+        if attempt > 0 && !reported {
+            self.tell_agent(step, item, around);
+        }
+        around.events.push(
+            self.id,
+            step,
+            item,
+            TaskEvent::End {
+                attempt,
+                status,
+                code,
+            },
+        );
+    }
+
+    /// Asks the agent to stop; a deadline ends the task if it does not answer.
+    pub(crate) fn ask_to_stop(&mut self, step: u16, item: u32, stop: Stop, around: &mut Around<'_>) {
+        let task = self.task_mut(step, item);
+        if task.stop.is_some() {
+            // Asked already: the first deadline stands. But cancelled it is not tried again.
+            if stop == Stop::Cancelled {
+                task.stop = Some(stop);
+            }
+            return;
+        }
+        task.stop = Some(stop);
+        let attempt = task.attempt;
+        self.wake_at(step, item, Some(around.now.plus_ms(STOP_GRACE_MS)), around);
+        self.tell_agent(step, item, around);
+        around.events.push(
+            self.id,
+            step,
+            item,
+            TaskEvent::Stop {
+                attempt,
+                reason: stop.reason(),
+            },
+        );
+    }
+
+    /// The run (or the step) wants no more of this task.
+    pub(crate) fn cancel_task(&mut self, step: u16, item: u32, code: &str, around: &mut Around<'_>) {
+        match self.task(step, item).status {
+            TaskStatus::Waiting | TaskStatus::Backoff => {
+                let why = error(code, "it was not begun");
+                self.end(step, item, TaskStatus::Cancelled, Some(why), around);
+            }
+            TaskStatus::Assigned | TaskStatus::Started => {
+                self.ask_to_stop(step, item, Stop::Cancelled, around);
+            }
+            _ => {}
+        }
+    }
+
+    /// Its agent is denied for good: nothing will be heard of it.
+    pub(crate) fn agent_is_gone(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
+        let careful = self.is_careful(step);
+        let why = error("revoked", "the agent is denied");
+        let status = match self.task(step, item).status {
+            TaskStatus::Waiting | TaskStatus::Backoff => TaskStatus::Cancelled,
+            TaskStatus::Assigned | TaskStatus::Started if careful => TaskStatus::Unknown,
+            TaskStatus::Assigned => TaskStatus::Cancelled,
+            TaskStatus::Started => TaskStatus::Failed,
+            // Its outcome is in: the planner's word ends it.
+            _ => return,
+        };
+        self.end(step, item, status, Some(why), around);
+    }
+
+    /// The task's timer fired.
+    pub(crate) fn task_is_due(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
+        let now = around.now;
+        let task = self.task_mut(step, item);
+        task.wake = None;
+        let (status, stop, attempt) = (task.status, task.stop, task.attempt);
+        let first = attempt <= 1;
+        let careful = self.is_careful(step);
+        let total_over = self.total_deadline(step, item).is_some_and(|total| total <= now);
+        let last_error = self.task(step, item).error.as_deref().cloned();
+        let timeout = |what: &str| error("timeout", what);
+        match (status, stop) {
+            (TaskStatus::Waiting, _) if attempt == 0 => {
+                let why = error("not_started", "its host was not there in time");
+                self.end(step, item, TaskStatus::Expired, Some(why), around);
+            }
+            // It failed before, and could not be tried again in time: failed it stays.
+            (TaskStatus::Waiting, _) => {
+                self.end(step, item, TaskStatus::Failed, last_error, around);
+            }
+            (TaskStatus::Backoff, _) if total_over => {
+                self.end(step, item, TaskStatus::Failed, last_error, around);
+            }
+            (TaskStatus::Backoff, _) => self.wait_again(step, item, around),
+            (TaskStatus::Assigned | TaskStatus::Started, None)
+                if self.timer_of_attempt(step, item, around.agents.get_of(self, step, item)) > Some(now) =>
+            {
+                // Something moved the deadline after it was set.
+                self.set_wake(step, item, around);
+            }
+            (TaskStatus::Assigned, None) if total_over => {
+                self.ask_to_stop(step, item, Stop::TotalTimeout, around);
+            }
+            (TaskStatus::Assigned, None | Some(Stop::AttemptTimeout | Stop::TotalTimeout)) => {
+                if careful {
+                    let why = error("unanswered", "it was handed out, and its agent never answered");
+                    self.end(step, item, TaskStatus::Unknown, Some(why), around);
+                } else if first {
+                    let why = error("not_started", "it was handed out, and not begun in time");
+                    self.end(step, item, TaskStatus::Expired, Some(why), around);
+                } else {
+                    self.end(step, item, TaskStatus::Failed, last_error, around);
+                }
+            }
+            (TaskStatus::Assigned | TaskStatus::Started, Some(Stop::Cancelled)) => {
+                let why = error("cancelled", "its agent never answered that it stopped");
+                let status = if careful {
+                    TaskStatus::Unknown
+                } else {
+                    TaskStatus::Cancelled
+                };
+                self.end(step, item, status, Some(why), around);
+            }
+            (TaskStatus::Started, Some(_)) if careful => {
+                let why = timeout("no outcome came in time");
+                self.end(step, item, TaskStatus::Unknown, Some(why), around);
+            }
+            (TaskStatus::Started, Some(_)) => {
+                self.fail(step, item, timeout("no outcome came in time"), None, around);
+            }
+            (TaskStatus::Started, None) if total_over => {
+                self.ask_to_stop(step, item, Stop::TotalTimeout, around);
+            }
+            (TaskStatus::Started, None) => {
+                let started_at = self.task(step, item).started_at.unwrap_or(now);
+                if started_at.plus_ms(self.attempt_ms(step)) <= now {
+                    self.ask_to_stop(step, item, Stop::AttemptTimeout, around);
+                } else {
+                    let why = error("heartbeat", "its agent was away for too long");
+                    if careful {
+                        self.end(step, item, TaskStatus::Unknown, Some(why), around);
+                    } else {
+                        self.fail(step, item, why, None, around);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The pause before a retry is over.
+    fn wait_again(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
+        self.steps[usize::from(step)].set_status(item, TaskStatus::Waiting);
+        self.task_mut(step, item).queued_at = around.now;
+        if around
+            .agents
+            .get_of(self, step, item)
+            .is_some_and(|agent| agent.is_online())
+        {
+            self.steps[usize::from(step)].ready.insert(item);
+        }
+        self.set_wake(step, item, around);
+    }
+
+    /// Its agent came or went.
+    pub(crate) fn presence_changed(&mut self, step: u16, item: u32, online: bool, around: &mut Around<'_>) {
+        let task = self.task(step, item);
+        match task.status {
+            TaskStatus::Waiting => {
+                let ready = &mut self.steps[usize::from(step)].ready;
+                if online {
+                    ready.insert(item);
+                    around.out.runs.insert(self.id);
+                } else {
+                    ready.remove(&item);
+                }
+            }
+            TaskStatus::Started if task.stop.is_none() => self.set_wake(step, item, around),
+            _ => {}
+        }
+    }
+
+    /// Contain and above: what may have been done is not done again, nor called undone.
+    fn is_careful(&self, step: u16) -> bool {
+        self.steps[usize::from(step)]
+            .shared
+            .as_ref()
+            .is_none_or(|shared| shared.impact >= Impact::Contain)
+    }
+
+    fn attempt_ms(&self, step: u16) -> u64 {
+        self.steps[usize::from(step)]
+            .shared
+            .as_ref()
+            .map_or(0, |shared| shared.attempt_ms)
+    }
+
+    fn total_deadline(&self, step: u16, item: u32) -> Option<Timestamp> {
+        let total_ms = self.declared(step).timeout.total_ms?;
+        Some(self.task(step, item).opened_at.plus_ms(total_ms))
+    }
+
+    /// The deadline of the attempt as it stands; None where none is counted here.
+    fn timer_of_attempt(&self, step: u16, item: u32, agent: Option<&Agent>) -> Option<Timestamp> {
+        let task = self.task(step, item);
+        let timeout = &self.declared(step).timeout;
+        let start_by = task
+            .queued_at
+            .plus_ms(timeout.queue_ms.unwrap_or(QUEUE_MS_DEFAULT));
+        let earliest = match task.status {
+            TaskStatus::Waiting => start_by,
+            TaskStatus::Assigned => start_by.plus_ms(START_GRACE_MS),
+            TaskStatus::Started => {
+                let attempt = task.started_at?.plus_ms(self.attempt_ms(step));
+                let away = timeout
+                    .heartbeat_ms
+                    .zip(agent.and_then(|agent| agent.detached_at))
+                    .map(|(ms, since)| since.plus_ms(ms));
+                away.map_or(attempt, |away| away.min(attempt))
+            }
+            _ => return None,
+        };
+        let total = self.total_deadline(step, item);
+        Some(total.map_or(earliest, |total| total.min(earliest)))
+    }
+
+    fn set_wake(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
+        let wake = self.timer_of_attempt(step, item, around.agents.get_of(self, step, item));
+        self.wake_at(step, item, wake, around);
+    }
+
+    fn wake_at(&mut self, step: u16, item: u32, at: Option<Timestamp>, around: &mut Around<'_>) {
+        let key = self.key(step, item);
+        let task = self.task_mut(step, item);
+        around.timers.change(Timer::Task(key), task.wake, at);
+        task.wake = at;
+    }
+
+    fn tell_agent(&self, step: u16, item: u32, around: &mut Around<'_>) {
+        if let Some(agent) = self.agent_of(step, item) {
+            around.out.agents.insert(agent.clone());
+        }
+    }
+}
+
+impl Agents {
+    /// The agent of a task.
+    fn get_of(&self, run: &Run, step: u16, item: u32) -> Option<&Agent> {
+        run.agent_of(step, item).and_then(|id: &AgentId| self.get(id))
+    }
+}
+
+/// The pause behind a failed attempt: exponential, at most the declared limit; jitter spreads it over its
+/// upper half. The jitter is drawn from the task's name, so that every node draws the same.
+fn pause_ms(key: TaskKey, attempt: u32, retry: &playbook::manifest::Retry) -> u64 {
+    let mut pause = retry.initial_ms as f64;
+    // Multiplication is exact in the same way everywhere; powers are not.
+    for _ in 1..attempt.min(64) {
+        pause = (pause * retry.factor.max(1.0)).min(retry.delay_ms_max as f64);
+    }
+    let pause = (pause as u64).min(retry.delay_ms_max);
+    if !retry.jitter || pause < 2 {
+        return pause;
+    }
+    let mut hash = sha2::Sha256::new();
+    hash.update(key.run.0.as_bytes());
+    hash.update(key.step.to_be_bytes());
+    hash.update(key.item.to_be_bytes());
+    hash.update(attempt.to_be_bytes());
+    let bytes: [u8; 32] = hash.finalize().into();
+    let draw = u64::from(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    let half = pause / 2;
+    pause - half + ((half + 1).saturating_mul(draw) >> 32).min(half)
+}
+
+/// An agent's words, bounded.
+fn cut(error: TaskError) -> TaskError {
+    let bound = |mut text: String, max: usize| {
+        if text.len() > max {
+            let end = (0..=max).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+            text.truncate(end);
+        }
+        text
+    };
+    TaskError {
+        code: bound(error.code, 64),
+        message: bound(error.message, MESSAGE_BYTES_MAX),
+    }
+}

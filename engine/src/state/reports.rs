@@ -1,0 +1,84 @@
+//! What agents say of their attempts. Taken only from the task's agent, for its current attempt, with the
+//! fencing token of the entry that assigned it; the first final word wins.
+
+use crate::command::{OutcomeStatus, Report, ReportBody};
+use crate::effect::Reply;
+use crate::state::audit::TaskEvent;
+use crate::state::outbox::Around;
+use crate::state::runs::Run;
+use crate::state::tasks::TaskStatus;
+use crate::state::{State, Turn};
+
+impl State {
+    pub(super) fn reports(&mut self, reports: &[Report], turn: &mut Turn<'_>) -> Reply {
+        let answers = reports
+            .iter()
+            .map(|report| {
+                self.with_run(report.key.task.run, turn, |run, around| run.take(report, around))
+                    .unwrap_or_else(|| Err("there is no such run".into()))
+                    .err()
+            })
+            .collect();
+        Reply::Reports(answers)
+    }
+}
+
+impl Run {
+    /// Takes a report, or says why it never will be.
+    fn take(&mut self, report: &Report, around: &mut Around<'_>) -> Result<(), String> {
+        let (step, item) = (report.key.task.step, report.key.task.item);
+        if self.trimmed {
+            return Err("the run is long over".into());
+        }
+        match self.agent_of(step, item) {
+            None => return Err("there is no such task".into()),
+            Some(agent) if *agent != report.agent => {
+                return Err("the task is another agent's".into());
+            }
+            Some(_) => {}
+        }
+        let task = self.task(step, item);
+        if (task.attempt, task.token) != (report.key.attempt, report.key.token) {
+            return Err(format!("attempt {} is not the current one", report.key.attempt));
+        }
+        match (&report.body, task.status) {
+            (ReportBody::Started, TaskStatus::Assigned) => {
+                self.start(step, item, around);
+                self.touch(around);
+                Ok(())
+            }
+            (ReportBody::Ended(outcome), TaskStatus::Assigned | TaskStatus::Started) => {
+                self.conclude(step, item, outcome, around);
+                self.touch(around);
+                Ok(())
+            }
+            // It was taken before, and the acknowledgement was lost.
+            (ReportBody::Started, TaskStatus::Started) => Ok(()),
+            _ if task.reported => Ok(()),
+            (body, _) => {
+                let (status, late) = (task.status, task.late);
+                if !late {
+                    let said = match body {
+                        ReportBody::Started => "started",
+                        ReportBody::Ended(outcome) => said(outcome.status),
+                    };
+                    let attempt = report.key.attempt;
+                    self.steps[usize::from(step)].tasks[item as usize].late = true;
+                    around
+                        .events
+                        .push(self.id, step, item, TaskEvent::Late { attempt, said });
+                }
+                Err(format!("the task is over: {}", status.as_str()))
+            }
+        }
+    }
+}
+
+fn said(status: OutcomeStatus) -> &'static str {
+    match status {
+        OutcomeStatus::Succeeded => "succeeded",
+        OutcomeStatus::Failed => "failed",
+        OutcomeStatus::Cancelled => "cancelled",
+        OutcomeStatus::Unknown => "unknown",
+    }
+}

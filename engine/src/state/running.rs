@@ -1,0 +1,226 @@
+//! Runs begin, are cancelled, and leave evidence.
+
+use serde_json::json;
+
+use crate::command::{Actor, Custody, StartRun};
+use crate::effect::Reply;
+use crate::error::Refusal;
+use crate::id::{Digest, RunId};
+use crate::limits::{ACTIVE_RUNS_MAX, CUSTODY_RECORDS_MAX, MESSAGE_BYTES_MAX, RUN_TARGETS_MAX, STEPS_MAX};
+use crate::state::enrolment::{not_found, within};
+use crate::state::outbox::Around;
+use crate::state::runs::{Run, RunStatus};
+use crate::state::steps::{StepState, StepStatus};
+use crate::state::timers::Timer;
+use crate::state::{State, Turn};
+use std::sync::Arc;
+
+impl State {
+    pub(super) fn start_run(&mut self, start: &StartRun, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        if self.runs.get(&start.run).is_some() {
+            return Err(Refusal::Exists {
+                what: "run".into(),
+                name: start.run.to_string(),
+            });
+        }
+        let manifest = &start.manifest;
+        if manifest.format > playbook::manifest::FORMAT {
+            return Err(Refusal::Invalid(format!(
+                "the manifest has format {}, this cluster reads up to {}: upgrade it",
+                manifest.format,
+                playbook::manifest::FORMAT
+            )));
+        }
+        if manifest.sha256().parse::<Digest>().ok() != Some(start.manifest_hash) {
+            return Err(Refusal::Invalid(
+                "the manifest is not the one that its hash names".into(),
+            ));
+        }
+        let steps = usize::from(manifest.step_count());
+        within("steps", steps, STEPS_MAX)?;
+        within("active runs", self.runs.active().len() + 1, ACTIVE_RUNS_MAX)?;
+        let hosts = start.targets.values().map(Vec::len).sum();
+        within("targets of one run", hosts, RUN_TARGETS_MAX)?;
+        if let Some(limit) = manifest.limits.max_targets {
+            within("targets of the playbook", hosts, limit as usize)?;
+        }
+        for id in start.targets.values().flatten() {
+            match self.agents.get(id) {
+                None => return Err(not_found("agent", id.as_str())),
+                Some(agent) if agent.revoked.is_some() => {
+                    return Err(Refusal::State(format!(
+                        "agent {id} is denied: it cannot be a target"
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, set) in &manifest.targets {
+            match start.targets.get(name).map(Vec::as_slice) {
+                None => {
+                    return Err(Refusal::Invalid(format!(
+                        "the target set {name} was not resolved"
+                    )));
+                }
+                Some([]) if !set.allow_empty => {
+                    return Err(Refusal::Invalid(format!("the target set {name} is empty")));
+                }
+                Some(hosts) => {
+                    if let Some(max) = set.max {
+                        within(
+                            &format!("hosts of the target set {name}"),
+                            hosts.len(),
+                            max as usize,
+                        )?;
+                    }
+                }
+            }
+        }
+        let deadline = manifest.limits.timeout_ms.map(|ms| self.now.plus_ms(ms));
+        let counts: Vec<_> = start
+            .targets
+            .iter()
+            .map(|(name, hosts)| (name, hosts.len()))
+            .collect();
+        let detail = json!({
+            "playbook": manifest.playbook, "version": manifest.version,
+            "manifest": start.manifest_hash, "targets": counts,
+        });
+        let manifest = self.runs.store_manifest(start.manifest_hash, manifest);
+        self.runs.insert(Run {
+            id: start.run,
+            manifest,
+            manifest_hash: start.manifest_hash,
+            requester: match turn.actor {
+                Actor::Operator(id) => id.clone(),
+                other => other.to_string(),
+            },
+            inputs: Arc::new(start.inputs.clone()),
+            targets: start.targets.clone(),
+            config: Arc::new(start.config.clone()),
+            status: RunStatus::Running,
+            failed: false,
+            reason: String::new(),
+            created_at: self.now,
+            ended_at: None,
+            deadline,
+            outputs: None,
+            revision: self.applied_index,
+            steps: vec![StepState::new(); steps],
+            trimmed: false,
+        });
+        self.timers.change(Timer::Run(start.run), None, deadline);
+        turn.out.runs.insert(start.run);
+        self.record(turn, "run.start", start.run.to_string(), &detail);
+        Ok(Reply::RunStarted { run: start.run })
+    }
+
+    pub(super) fn cancel_run(
+        &mut self,
+        id: RunId,
+        reason: &str,
+        turn: &mut Turn<'_>,
+    ) -> Result<Reply, Refusal> {
+        within("bytes of the reason", reason.len(), MESSAGE_BYTES_MAX)?;
+        let run = self
+            .runs
+            .get(&id)
+            .ok_or_else(|| not_found("run", &id.to_string()))?;
+        if run.status.is_end() {
+            return Err(Refusal::State(format!(
+                "run {id} is over: {}",
+                run.status.as_str()
+            )));
+        }
+        if run.status == RunStatus::Running {
+            self.with_run(id, turn, |run, around| run.cancel(reason, around));
+            self.record(turn, "run.cancel", id.to_string(), &json!({"reason": reason}));
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn take_custody(&mut self, custody: &Custody, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        let key = custody.task;
+        let run = self
+            .runs
+            .get(&key.run)
+            .ok_or_else(|| not_found("run", &key.run.to_string()))?;
+        let step = usize::from(key.step);
+        let of_task = run.trimmed || run.agent_of(key.step, key.item) == Some(&custody.agent);
+        if step >= run.steps.len() || !of_task {
+            return Err(Refusal::Invalid(
+                "the evidence is of a task that the agent does not have".into(),
+            ));
+        }
+        within("custody records", self.evidence.len() + 1, CUSTODY_RECORDS_MAX)?;
+        let name = run.declared(key.step).name.clone();
+        if self.evidence.take(custody) {
+            turn.out.runs.insert(key.run);
+            let index = self.applied_index;
+            if let Some(run) = self.runs.get_mut(&key.run) {
+                run.revision = index;
+            }
+            let detail = json!({
+                "sha256": custody.sha256, "size_bytes": custody.size_bytes, "agent": custody.agent,
+                "path": String::from_utf8_lossy(&custody.path), "step": name, "item": key.item,
+                "nodes": custody.nodes,
+            });
+            self.record(turn, "evidence.custody", key.run.to_string(), &detail);
+        }
+        Ok(Reply::Done)
+    }
+}
+
+impl Run {
+    /// Nothing more is begun; what was begun is stopped; `finally` still runs.
+    pub(super) fn cancel(&mut self, reason: &str, around: &mut Around<'_>) {
+        if self.status != RunStatus::Running {
+            return;
+        }
+        self.status = RunStatus::Cancelling;
+        reason.clone_into(&mut self.reason);
+        let steps = self.manifest.steps.len() as u16;
+        for step in 0..steps {
+            let state = &mut self.steps[usize::from(step)];
+            match state.status {
+                StepStatus::Waiting => {
+                    self.end_step(step, StepStatus::Cancelled, "the run was cancelled", around)
+                }
+                StepStatus::Running => self.stop_step(step, "cancelled", around),
+                _ => {}
+            }
+        }
+        self.touch(around);
+    }
+
+    /// No further task of the step is made or begun.
+    pub(super) fn stop_step(&mut self, step: u16, code: &str, around: &mut Around<'_>) {
+        let cancelling = code == "cancelled";
+        let state = &mut self.steps[usize::from(step)];
+        state.stopped = true;
+        if let Some(shared) = &mut state.shared {
+            shared.total = state.tasks.len() as u32;
+        }
+        for item in 0..state.tasks.len() as u32 {
+            // A step that failed lets what was begun go on to its end; a cancelled run stops it.
+            let begun = self.task(step, item).status.in_flight();
+            if cancelling || !begun {
+                self.cancel_task(step, item, code, around);
+            }
+        }
+    }
+
+    /// The end of a step.
+    pub(super) fn end_step(&mut self, step: u16, status: StepStatus, reason: &str, around: &mut Around<'_>) {
+        let state = &mut self.steps[usize::from(step)];
+        if let Some(due_at) = state.due_at.filter(|_| !state.due) {
+            around
+                .timers
+                .change(Timer::Step(self.id, step), Some(due_at), None);
+            state.due = true;
+        }
+        state.status = status;
+        reason.clone_into(&mut state.reason);
+        state.ended_at = Some(around.now);
+    }
+}

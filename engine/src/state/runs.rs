@@ -1,0 +1,335 @@
+//! Runs: plans that are carried out, and the manifests that they follow.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, LazyLock};
+
+use playbook::manifest::{Kind, Manifest, OnFailure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::command::TaskError;
+use crate::id::{AgentId, Digest, RunId};
+use crate::limits::FINISHED_TASK_BYTES_MAX;
+use crate::state::steps::{StepState, StepStatus};
+use crate::state::tasks::Task;
+use crate::time::Timestamp;
+
+/// Where a run is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Its steps go on, or its `finally`.
+    Running,
+    /// It was cancelled, and what it began has not all ended.
+    Cancelling,
+    /// End: every step did what it should (or may fail).
+    Succeeded,
+    /// End: a step that must not fail did.
+    Failed,
+    /// End: it was cancelled, or took longer than its limit.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// Nothing more happens to the run.
+    pub fn is_end(self) -> bool {
+        self >= RunStatus::Succeeded
+    }
+
+    /// The name in the operators' API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunStatus::Running => "running",
+            RunStatus::Cancelling => "cancelling",
+            RunStatus::Succeeded => "succeeded",
+            RunStatus::Failed => "failed",
+            RunStatus::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// What it follows. Encoded once per hash, not per run.
+    #[serde(skip, default = "no_manifest")]
+    pub(crate) manifest: Arc<Manifest>,
+    /// SHA-256 of the manifest.
+    pub manifest_hash: Digest,
+    /// Who asked for it.
+    pub requester: String,
+    /// Bound and checked: an object.
+    pub inputs: Arc<Value>,
+    /// Frozen, each sorted.
+    pub targets: BTreeMap<String, Vec<AgentId>>,
+    /// The cluster's named constants, as they were.
+    pub config: Arc<Value>,
+    /// Where it is in its life.
+    pub status: RunStatus,
+    /// A step that must not fail did: no further step starts.
+    pub failed: bool,
+    /// Why it failed or was cancelled; empty otherwise.
+    pub reason: String,
+    /// When it was started.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When its timeout cancels it.
+    pub deadline: Option<Timestamp>,
+    /// Its outputs, evaluated when it ended: an object.
+    pub outputs: Option<Arc<Value>>,
+    /// The log index of its last change: grows with every one.
+    pub revision: u64,
+    /// By number, `finally` behind the others.
+    pub steps: Vec<StepState>,
+    /// The tasks were dropped to make room; counts and outputs stay.
+    pub trimmed: bool,
+}
+
+static NO_MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| {
+    Arc::new(Manifest {
+        format: 0,
+        playbook: String::new(),
+        version: 0,
+        info: Value::Null,
+        inputs: BTreeMap::new(),
+        limits: Default::default(),
+        targets: BTreeMap::new(),
+        steps: Vec::new(),
+        finally: Vec::new(),
+        outputs: BTreeMap::new(),
+    })
+});
+
+/// Stands in while a snapshot is read.
+fn no_manifest() -> Arc<Manifest> {
+    NO_MANIFEST.clone()
+}
+
+/// A task, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskView<'a> {
+    /// The step's number.
+    pub step: u16,
+    /// The step's name.
+    pub step_name: &'a str,
+    /// The action's name.
+    pub action: &'a str,
+    /// Of the action.
+    pub impact: catalogue::Impact,
+    /// Index within the fan-out.
+    pub item: u32,
+    /// Where it runs.
+    pub agent: Option<&'a AgentId>,
+    /// Everything else.
+    pub task: &'a Task,
+}
+
+impl TaskView<'_> {
+    /// `waiting`, `assigned`, `running` or an end.
+    pub fn status(&self) -> &'static str {
+        self.task.status.as_str()
+    }
+
+    /// How many times it was assigned.
+    pub fn attempts(&self) -> u32 {
+        self.task.attempt
+    }
+
+    /// JSON.
+    pub fn output(&self) -> Option<&str> {
+        self.task.output.as_deref()
+    }
+
+    /// Why it did not succeed.
+    pub fn error(&self) -> Option<&TaskError> {
+        self.task.error.as_deref()
+    }
+
+    /// The `foreach` item, JSON.
+    pub fn item_json(&self) -> Option<&str> {
+        self.task.item.as_deref()
+    }
+}
+
+impl Run {
+    /// What it follows.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// The declaration of a step.
+    ///
+    /// # Panics
+    /// If there is no such step.
+    pub fn declared(&self, step: u16) -> &playbook::manifest::Step {
+        self.manifest
+            .step(step)
+            .expect("a run has the steps of its manifest")
+    }
+
+    /// Whether a step is one of `finally`.
+    pub fn is_finally(&self, step: u16) -> bool {
+        usize::from(step) >= self.manifest.steps.len()
+    }
+
+    /// `do` or `decide`, and the action of a `do`.
+    pub fn kind(&self, step: u16) -> (&'static str, Option<&str>) {
+        match &self.declared(step).kind {
+            Kind::Do { action, .. } => ("do", Some(action)),
+            Kind::Decide { .. } => ("decide", None),
+        }
+    }
+
+    /// The agent of a task.
+    pub fn agent_of(&self, step: u16, item: u32) -> Option<&AgentId> {
+        let step = self.steps.get(usize::from(step))?;
+        let host = step.tasks.get(item as usize)?.host;
+        self.targets.get(&step.shared.as_ref()?.set)?.get(host as usize)
+    }
+
+    /// The tasks of a step from this item on.
+    pub fn tasks(&self, step: u16, from: u32) -> impl Iterator<Item = TaskView<'_>> {
+        let state = self.steps.get(usize::from(step));
+        let tasks = state.map_or(&[][..], |state| &state.tasks[..]);
+        tasks
+            .iter()
+            .enumerate()
+            .skip(from as usize)
+            .map(move |(item, task)| TaskView {
+                step,
+                step_name: &self.declared(step).name,
+                action: self.kind(step).1.unwrap_or(""),
+                impact: state
+                    .and_then(|state| state.shared.as_ref())
+                    .map_or(catalogue::Impact::Observe, |shared| shared.impact),
+                item: item as u32,
+                agent: self.agent_of(step, item as u32),
+                task,
+            })
+    }
+
+    /// The step must not fail, or the run does.
+    pub(crate) fn must_not_fail(&self, step: u16) -> bool {
+        !self.is_finally(step) && self.declared(step).on_failure == OnFailure::Fail
+    }
+
+    /// An estimate of what its tasks hold, bytes.
+    fn task_bytes(&self) -> usize {
+        self.steps
+            .iter()
+            .flat_map(|step| &step.tasks)
+            .map(Task::size_bytes)
+            .sum()
+    }
+}
+
+/// All runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Runs {
+    by_id: BTreeMap<RunId, Run>,
+    manifests: BTreeMap<Digest, Arc<Manifest>>,
+    /// Derived.
+    active: BTreeSet<RunId>,
+    /// Runs that ended and still have their tasks, in the order in which they ended.
+    pub(crate) finished: VecDeque<RunId>,
+    /// Derived: what those hold, bytes.
+    finished_bytes: usize,
+}
+
+impl Runs {
+    /// By id.
+    pub fn get(&self, id: &RunId) -> Option<&Run> {
+        self.by_id.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &RunId) -> Option<&mut Run> {
+        self.by_id.get_mut(id)
+    }
+
+    /// In the order of their ids: of version 7, so the oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Run> {
+        self.by_id.values()
+    }
+
+    /// Before this id, the newest first.
+    pub fn before(&self, id: &RunId) -> impl Iterator<Item = &Run> {
+        self.by_id.range(..*id).rev().map(|(_, run)| run)
+    }
+
+    /// Those that are not over.
+    pub fn active(&self) -> &BTreeSet<RunId> {
+        &self.active
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The manifests, by hash.
+    pub fn manifests(&self) -> &BTreeMap<Digest, Arc<Manifest>> {
+        &self.manifests
+    }
+
+    /// The stored manifest of this hash; stores it if there is none.
+    pub(crate) fn store_manifest(&mut self, hash: Digest, manifest: &Manifest) -> Arc<Manifest> {
+        self.manifests
+            .entry(hash)
+            .or_insert_with(|| Arc::new(manifest.clone()))
+            .clone()
+    }
+
+    /// Adds a run; when read from a snapshot it may be over.
+    pub(crate) fn insert(&mut self, run: Run) {
+        if !run.status.is_end() {
+            self.active.insert(run.id);
+        }
+        self.by_id.insert(run.id, run);
+    }
+
+    /// Notes that a run has ended, and drops the tasks of the longest finished ones while there are
+    /// too many.
+    pub(crate) fn finish(&mut self, id: RunId) {
+        self.active.remove(&id);
+        self.finished.push_back(id);
+        self.finished_bytes += self.by_id.get(&id).map_or(0, Run::task_bytes);
+        while self.finished_bytes > FINISHED_TASK_BYTES_MAX && self.finished.len() > 1 {
+            let Some(oldest) = self.finished.pop_front() else {
+                break;
+            };
+            if let Some(run) = self.by_id.get_mut(&oldest) {
+                self.finished_bytes -= run.task_bytes();
+                run.trimmed = true;
+                for step in &mut run.steps {
+                    step.tasks = Vec::new();
+                }
+            }
+        }
+    }
+
+    /// Counts again what finished runs hold, after a snapshot was read.
+    pub(crate) fn recount(&mut self) {
+        self.finished_bytes = self
+            .finished
+            .iter()
+            .filter_map(|id| self.by_id.get(id))
+            .map(Run::task_bytes)
+            .sum();
+    }
+}
+
+/// The end of a step, as a run's failure says it.
+pub(crate) fn failure_of(name: &str, status: StepStatus, reason: &str) -> String {
+    match reason {
+        "" => format!("step {name}: {}", status.as_str()),
+        reason => format!("step {name}: {}: {reason}", status.as_str()),
+    }
+}

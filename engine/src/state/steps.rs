@@ -1,0 +1,158 @@
+//! One step of a run: what its tasks share, and the tasks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::tasks::{Task, TaskCounts, TaskStatus};
+use crate::time::Timestamp;
+
+/// Where a step is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Its needs do not hold yet, or it waits for its delay.
+    Waiting,
+    /// It has tasks that have not ended, or is still being opened.
+    Running,
+    /// End: it did what it should.
+    Succeeded,
+    /// End: its rule of failure held.
+    Failed,
+    /// End: its condition was false, or something that it needs never came to be.
+    Skipped,
+    /// End: the run was cancelled before it was through.
+    Cancelled,
+    /// End: a task may have been done.
+    Unknown,
+}
+
+impl StepStatus {
+    /// Nothing more happens to the step.
+    pub fn is_end(self) -> bool {
+        self >= StepStatus::Succeeded
+    }
+
+    /// The name in the operators' API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepStatus::Waiting => "waiting",
+            StepStatus::Running => "running",
+            StepStatus::Succeeded => "succeeded",
+            StepStatus::Failed => "failed",
+            StepStatus::Skipped => "skipped",
+            StepStatus::Cancelled => "cancelled",
+            StepStatus::Unknown => "unknown",
+        }
+    }
+}
+
+/// What the tasks of a step share, fixed by the leader when it opens the step. (The catalogue of
+/// another build may differ, so `apply` never looks into its own.)
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    /// How many tasks there will be.
+    pub total: u32,
+    /// The target set that the tasks' hosts are positions of.
+    pub set: String,
+    /// Of the action.
+    pub impact: catalogue::Impact,
+    /// Goes before collection and scans.
+    pub urgent: bool,
+    /// How long an attempt may run.
+    pub attempt_ms: u64,
+    /// The parameters, JSON, of every task that has none of its own.
+    #[serde(default)]
+    pub parameters: Option<Arc<str>>,
+}
+
+/// A step of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepState {
+    /// Where it is in its life.
+    pub status: StepStatus,
+    /// Why it ended so; empty where it succeeded.
+    pub reason: String,
+    /// When the first task was made, or it ended without one.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When its delay is over; set once its needs hold, where it has a delay.
+    pub due_at: Option<Timestamp>,
+    /// The delay is over.
+    pub due: bool,
+    /// Its rule of failure held early: nothing more is assigned.
+    pub stopped: bool,
+    /// A `decide`'s output, JSON.
+    pub output: Option<Arc<str>>,
+    /// Set when it is opened.
+    pub shared: Option<Shared>,
+    /// By item.
+    pub tasks: Vec<Task>,
+    /// How many tasks are where; stays when old tasks are dropped.
+    pub counts: TaskCounts,
+    /// Derived: waiting tasks whose agents have a session.
+    #[serde(skip)]
+    pub ready: BTreeSet<u32>,
+    /// Derived: tasks that are judged.
+    #[serde(skip)]
+    pub judging: BTreeSet<u32>,
+}
+
+impl StepState {
+    /// A step that waits.
+    pub fn new() -> StepState {
+        StepState {
+            status: StepStatus::Waiting,
+            reason: String::new(),
+            started_at: None,
+            ended_at: None,
+            due_at: None,
+            due: false,
+            stopped: false,
+            output: None,
+            shared: None,
+            tasks: Vec::new(),
+            counts: TaskCounts::default(),
+            ready: BTreeSet::new(),
+            judging: BTreeSet::new(),
+        }
+    }
+
+    /// Every task that it will have is there.
+    pub fn is_complete(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| self.counts.total() >= shared.total)
+    }
+
+    /// Moves a task from one status to another in the counts and indexes; the only way to do it.
+    pub(crate) fn set_status(&mut self, item: u32, to: TaskStatus) {
+        let task = &mut self.tasks[item as usize];
+        let from = std::mem::replace(&mut task.status, to);
+        *self.counts.of_mut(from) -= 1;
+        *self.counts.of_mut(to) += 1;
+        if from == TaskStatus::Judging {
+            self.judging.remove(&item);
+        }
+        if to == TaskStatus::Judging {
+            self.judging.insert(item);
+        }
+        if from == TaskStatus::Waiting {
+            self.ready.remove(&item);
+        }
+    }
+
+    /// Adds a task behind the others.
+    pub(crate) fn push(&mut self, task: Task) {
+        *self.counts.of_mut(task.status) += 1;
+        self.tasks.push(task);
+    }
+}
+
+impl Default for StepState {
+    fn default() -> Self {
+        StepState::new()
+    }
+}
