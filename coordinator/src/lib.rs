@@ -1,1 +1,4 @@
 //! Cordon: coordinator.
+
+pub mod raft;
+pub mod storage;

@@ -1,0 +1,11 @@
+//! The bytes of a command in the log: the engine's own encoding.
+
+/// Encodes an entry, once: the same bytes go to the log and to every peer.
+pub(super) fn encode(entry: &engine::Entry) -> Vec<u8> {
+    rmp_serde::to_vec_named(entry).expect("every type of ours can be encoded")
+}
+
+/// Decodes an entry.
+pub(super) fn decode(bytes: &[u8]) -> Result<engine::Entry, String> {
+    rmp_serde::from_slice(bytes).map_err(|e| e.to_string())
+}
