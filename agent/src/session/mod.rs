@@ -2,8 +2,11 @@
 //!
 //! All decisions are in [`machine::Machine`], which does no IO, reads no clock and draws nothing from the
 //! system: [`event`] holds its inputs and outputs, [`tasks`] what it knows of attempts (fencing), [`lanes`]
-//! what waits, [`outbox`] what the cluster has not committed yet, [`link`] the connection.
+//! what waits, [`outbox`] what the cluster has not committed yet, [`link`] the connection. Around it
+//! [`driver`] does what it decides, [`wire`] parses, and [`current`] shares the connection with uploads.
 
+pub mod current;
+pub mod driver;
 pub mod event;
 pub mod jitter;
 pub mod lanes;
@@ -11,3 +14,4 @@ pub mod link;
 pub mod machine;
 pub mod outbox;
 pub mod tasks;
+pub mod wire;
