@@ -140,7 +140,7 @@ impl FromStr for Member {
                         value
                             .parse()
                             .map_err(|_| problem("`listen` must be an IP address"))?,
-                    )
+                    );
                 }
                 _ => return Err(problem("the keys are operator, agent, peer, enroll and listen")),
             }

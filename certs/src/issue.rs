@@ -10,6 +10,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use sha2::{Digest, Sha256};
 use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
@@ -93,9 +94,10 @@ impl IssuingCa {
         params
             .distinguished_name
             .push(DnType::OrganizationName, trust_domain);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, format!("Cordon {role} CA"));
+        // With its key in its name, an old and a new CA of one role are told apart, and so are two clusters.
+        let key_sha256 = Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key));
+        let common_name = format!("Cordon {role} CA {}", hex::encode(&key_sha256[..4]));
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.subject_alt_names = vec![uri(&ca_name(role, trust_domain))?];
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use certs::{
     Identity, Role, Roots,
-    tls::{ClientTls, ConnectOptions, connect},
+    tls::{ClientTls, ConnectError, ConnectOptions, connect},
 };
 use proto::v1::operator_service_client::OperatorServiceClient;
 use tokio::time::{Instant, sleep, timeout};
@@ -79,33 +79,40 @@ impl Client {
     ) -> Result<T> {
         let give_up = Instant::now() + PATIENCE;
         let mut failures = 0;
+        // Whether an endpoint of this round may answer differently a moment later.
+        let mut hope = false;
         loop {
             let refusal = match self.api().await {
-                Err(refusal) => refusal,
+                Err(error) => {
+                    hope |= error.is_transient();
+                    error.into()
+                }
                 Ok(api) => match timeout(CALL_TIMEOUT, call(api)).await {
                     Ok(Ok(answer)) => return Ok(answer.into_inner()),
                     Ok(Err(status)) if !is_transient(&status) => return Err(status.into()),
-                    Ok(Err(status)) => self.describe(status.into()),
-                    Err(_) => CliError::new(
-                        exit_codes::CONNECTION,
-                        format!(
+                    Ok(Err(status)) => {
+                        let error = self.judge(status);
+                        hope |= error.exit_code != exit_codes::DENIED;
+                        self.describe(error)
+                    }
+                    Err(_) => {
+                        hope = true;
+                        let text = format!(
                             "{} did not answer within {} s",
                             self.endpoint(),
                             CALL_TIMEOUT.as_secs()
-                        ),
-                    ),
+                        );
+                        CliError::new(exit_codes::CONNECTION, text)
+                    }
                 },
             };
-            failures += 1;
-            if refusal.exit_code == exit_codes::INVALID || Instant::now() >= give_up {
-                return Err(self.hint(refusal));
-            }
             self.move_on();
+            failures += 1;
             if failures % self.endpoints.len() == 0 {
-                // Every endpoint refuses this certificate: more patience will not make it welcome.
-                if refusal.exit_code == exit_codes::DENIED {
-                    return Err(refusal);
+                if !hope || Instant::now() >= give_up {
+                    return Err(self.hint(refusal));
                 }
+                hope = false;
                 sleep(PAUSE).await;
             }
         }
@@ -115,7 +122,7 @@ impl Client {
     ///
     /// # Errors
     /// Why that endpoint cannot be used.
-    pub async fn api(&mut self) -> Result<Api> {
+    pub async fn api(&mut self) -> std::result::Result<Api, ConnectError> {
         if let Some(api) = &self.api {
             return Ok(api.clone());
         }
@@ -139,6 +146,14 @@ impl Client {
         &self.endpoints[self.at]
     }
 
+    /// What a failed call means, once TLS has been asked whether the server refused this certificate.
+    pub fn judge(&self, status: Status) -> CliError {
+        match self.tls.refusal() {
+            Some(why) if is_transient(&status) => CliError::denied(why),
+            _ => status.into(),
+        }
+    }
+
     fn describe(&self, mut error: CliError) -> CliError {
         error.what = format!("{}: {}", self.endpoint(), error.what);
         error
@@ -157,8 +172,8 @@ impl Client {
 
 /// Whether another node, or the same one a moment later, may answer instead.
 pub fn is_transient(status: &Status) -> bool {
-    // tonic reports a connection that broke as Unknown with the transport's error as the source.
-    let broken = status.code() == Code::Unknown && std::error::Error::source(status).is_some();
+    // A status with a cause was made on this side, by a connection that broke.
+    let broken = std::error::Error::source(status).is_some();
     broken || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
 }
 

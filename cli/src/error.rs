@@ -33,6 +33,13 @@ impl CliError {
         CliError::new(exit_codes::INVALID, what)
     }
 
+    /// The server refuses this operator's certificate.
+    pub fn denied(why: impl Into<String>) -> CliError {
+        CliError::new(exit_codes::DENIED, why).with_hint(
+            "look at the certificate in your identity folder; `cordon operator issue` makes a new one",
+        )
+    }
+
     pub fn with_hint(mut self, hint: impl Into<String>) -> CliError {
         self.hint = Some(hint.into());
         self
@@ -66,9 +73,11 @@ impl From<Status> for CliError {
     fn from(status: Status) -> CliError {
         // A certificate that the server refuses shows up here, on the first call of a connection.
         if let Some(explained) = certs::tls::explain(&status) {
-            return CliError::new(exit_codes::DENIED, explained).with_hint(
-                "look at the certificate in your identity folder; `cordon operator issue` makes a new one",
-            );
+            return CliError::denied(explained);
+        }
+        // A status with a cause was made on this side: no coordinator said it, the connection broke.
+        if let Some(cause) = last_cause(&status) {
+            return CliError::new(exit_codes::CONNECTION, format!("the connection broke: {cause}"));
         }
         let exit_code = match status.code() {
             Code::Ok => exit_codes::OK,
@@ -120,6 +129,19 @@ impl From<certs::init::InitError> for CliError {
         };
         CliError::new(exit_code, error.to_string())
     }
+}
+
+/// What lies at the bottom of an error, which is what says most.
+fn last_cause(error: &dyn std::error::Error) -> Option<String> {
+    let mut cause = error.source()?;
+    // Bounded, although causes have no loops.
+    for _ in 0..16 {
+        match cause.source() {
+            Some(next) => cause = next,
+            None => break,
+        }
+    }
+    Some(cause.to_string())
 }
 
 /// Escapes all but the line breaks, which our own messages and a compiler's problems have.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::{ClientConfig, client::Resumption, version::TLS13};
 
 use super::{
@@ -16,6 +17,7 @@ use crate::{identity::Identity, roots::Roots};
 pub struct ClientTls {
     pub(super) config: Arc<ClientConfig>,
     certificate: Arc<CertificateCell>,
+    pub(super) refusal: Arc<Mutex<Option<String>>>,
 }
 
 impl ClientTls {
@@ -59,11 +61,21 @@ impl ClientTls {
         Ok(ClientTls {
             config: Arc::new(config),
             certificate,
+            refusal: Arc::default(),
         })
     }
 
     /// Shows another identity from the next handshake on.
     pub fn replace(&self, identity: &Identity) {
         self.certificate.replace(identity.certified().clone());
+    }
+
+    /// Why the server broke the latest connection off, where TLS says so; None once a new one is dialled.
+    ///
+    /// In TLS 1.3 a server judges the client's certificate after the client is done, and its alert reaches the
+    /// connection's own task: the call that fails may only learn that the connection is closed. With
+    /// several connections under way at once this speaks of any of them.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.lock().clone()
     }
 }

@@ -13,11 +13,11 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 
-use super::{ALPN_H2, ClientTls};
+use super::{ALPN_H2, ClientTls, stream::ClientStream};
 use crate::{leaf::Leaf, spiffe::Role};
 
 /// How to dial and how to notice that the other side is gone.
@@ -108,7 +108,7 @@ pub async fn dial(
     tls: &ClientTls,
     expect: Role,
     options: &ConnectOptions,
-) -> Result<TlsStream<TcpStream>, ConnectError> {
+) -> Result<ClientStream, ConnectError> {
     let dialled = timeout(
         options.connect_timeout,
         dial_patiently(endpoint, tls, expect, options),
@@ -127,7 +127,7 @@ async fn dial_patiently(
     tls: &ClientTls,
     expect: Role,
     options: &ConnectOptions,
-) -> Result<TlsStream<TcpStream>, ConnectError> {
+) -> Result<ClientStream, ConnectError> {
     let has_port = endpoint
         .rsplit_once(':')
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -146,6 +146,7 @@ async fn dial_patiently(
     // The verifier takes the expected role from where others put a DNS name.
     let role =
         ServerName::try_from(expect.as_str()).map_err(|_| ConnectError::Endpoint(endpoint.to_owned()))?;
+    *tls.refusal.lock() = None;
     let stream = TlsConnector::from(tls.config.clone())
         .connect(role, tcp)
         .await
@@ -153,16 +154,15 @@ async fn dial_patiently(
             endpoint: endpoint.to_owned(),
             source,
         })?;
-    check_server(&stream, endpoint, options)?;
-    Ok(stream)
+    check_server(stream.get_ref().1, endpoint, options)?;
+    Ok(ClientStream::new(stream, tls.refusal.clone()))
 }
 
 fn check_server(
-    stream: &TlsStream<TcpStream>,
+    session: &rustls::ClientConnection,
     endpoint: &str,
     options: &ConnectOptions,
 ) -> Result<(), ConnectError> {
-    let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(ALPN_H2) {
         return Err(ConnectError::NotHttp2(endpoint.to_owned()));
     }
@@ -240,12 +240,12 @@ struct Target {
 
 /// Hands tonic the connection that stands already, and dials when it asks again.
 struct Connector {
-    first: Option<TlsStream<TcpStream>>,
+    first: Option<ClientStream>,
     target: Arc<Target>,
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<ClientStream>;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 

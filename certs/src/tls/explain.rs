@@ -60,7 +60,7 @@ fn certificate_in_words(reason: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet; check this machine's clock".to_owned()
         }
-        CertificateError::UnknownIssuer => {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "it was issued by a CA that is not trusted here (another cluster, or another role's port)"
                 .to_owned()
         }
@@ -80,7 +80,7 @@ fn alert_in_words(alert: AlertDescription) -> String {
             "the server says that this certificate has expired or is not valid yet: renew it, or check the clocks".to_owned()
         }
         AlertDescription::CertificateRevoked => "the server says that this certificate has been revoked".to_owned(),
-        AlertDescription::UnknownCA => {
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
             "the server does not trust the CA of this certificate: it is of another cluster, or for another port".to_owned()
         }
         AlertDescription::CertificateRequired => "the server asks for a certificate, and none was shown".to_owned(),

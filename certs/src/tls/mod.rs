@@ -10,6 +10,7 @@
 //! | `incoming` | the accept loop and its limits |
 //! | `client` | [`ClientTls`]: the same for the dialling side |
 //! | `connect` | one HTTP/2 connection as a tonic channel |
+//! | `stream` | the dialling side's stream, which remembers why it broke |
 //! | `verify` | the two certificate verifiers |
 //! | `explain` | a failed handshake in words |
 
@@ -18,6 +19,7 @@ mod connect;
 mod explain;
 mod incoming;
 mod server;
+mod stream;
 mod verify;
 
 use std::sync::{Arc, LazyLock};
@@ -37,6 +39,7 @@ pub use self::{
     explain::explain,
     incoming::{Incoming, Limits, Peer, TlsStream, incoming, incoming_with, listen},
     server::{DenialHook, ServerTls},
+    stream::ClientStream,
 };
 
 /// The only protocol that is spoken.

@@ -50,12 +50,12 @@ pub async fn watch(out: Output, client: &mut Client, run_id: &str) -> Result<u8>
                     Ok(None) => {
                         break CliError::new(exit_codes::CONNECTION, "the coordinator closed the stream");
                     }
-                    Err(status) if is_transient(&status) => break status.into(),
+                    Err(status) if is_transient(&status) => break client.judge(status),
                     Err(status) => return Err(status.into()),
                 }
             },
         };
-        if broken.exit_code != exit_codes::CONNECTION && broken.exit_code != exit_codes::INTERNAL {
+        if broken.exit_code != exit_codes::CONNECTION {
             return Err(broken);
         }
         if Instant::now() >= give_up {
@@ -80,7 +80,8 @@ async fn open(
 ) -> Result<tonic::Streaming<proto::v1::RunEvent>> {
     let mut api = client.api().await?;
     match timeout(OPEN_TIMEOUT, api.watch_run(request)).await {
-        Ok(answer) => Ok(answer?.into_inner()),
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(client.judge(status)),
         Err(_) => Err(CliError::new(
             exit_codes::CONNECTION,
             format!("{} did not answer", client.endpoint()),

@@ -1,0 +1,372 @@
+//! The command against coordinators that answer as they are told: failures, moves, hostile text, exit codes.
+
+use std::{
+    pin::Pin,
+    process::Output,
+    sync::{Arc, Mutex},
+};
+
+use certs::{
+    Identity, Role, Roots,
+    init::{self, Member},
+    tls::{ServerTls, incoming, listen},
+};
+use proto::v1::{
+    operator_service_server::{OperatorService, OperatorServiceServer},
+    *,
+};
+use sha2::{Digest, Sha256};
+use tokio_stream::Stream;
+use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What one coordinator does.
+#[derive(Clone, Default)]
+struct Script {
+    agents: Vec<Agent>,
+    /// Refuses everything with this.
+    refusal: Option<Status>,
+    /// Sends these and then breaks off, unless the last one ends the run.
+    runs: Vec<Run>,
+    evidence: Vec<u8>,
+    /// Sends this much of the evidence, then breaks off.
+    evidence_until: Option<usize>,
+}
+
+/// What a coordinator was asked.
+#[derive(Default)]
+struct Asked {
+    request_ids: Vec<String>,
+    watches: Vec<u64>,
+    offsets: Vec<u64>,
+}
+
+#[derive(Clone)]
+struct Fake {
+    script: Script,
+    asked: Arc<Mutex<Asked>>,
+}
+
+impl Fake {
+    fn refuse(&self) -> Result<(), Status> {
+        self.script.refusal.clone().map_or(Ok(()), Err)
+    }
+}
+
+macro_rules! unasked {
+    ($($name:ident($request:ty) -> $reply:ty;)*) => {
+        #[tonic::async_trait]
+        impl OperatorService for Fake {
+            type WatchRunStream = Answers<RunEvent>;
+            type GetEvidenceStream = Answers<EvidenceData>;
+
+            async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+                self.refuse()?;
+                Ok(Response::new(StatusReply { node_id: "c1".into(), ..StatusReply::default() }))
+            }
+
+            async fn list_agents(&self, _: Request<ListAgentsRequest>) -> Result<Response<ListAgentsReply>, Status> {
+                self.refuse()?;
+                Ok(Response::new(ListAgentsReply { agents: self.script.agents.clone(), next_after_id: String::new() }))
+            }
+
+            async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunReply>, Status> {
+                self.asked.lock().unwrap().request_ids.push(request.into_inner().request_id);
+                self.refuse()?;
+                Ok(Response::new(CancelRunReply { status: "cancelling".into() }))
+            }
+
+            async fn watch_run(&self, request: Request<WatchRunRequest>) -> Result<Response<Answers<RunEvent>>, Status> {
+                self.asked.lock().unwrap().watches.push(request.into_inner().after_revision);
+                self.refuse()?;
+                let over = self.script.runs.last().is_some_and(|run| run.ended_at_ms > 0);
+                let events = self.script.runs.clone().into_iter().map(|run| Ok(RunEvent { run: Some(run) }));
+                let end = (!over).then(|| Err(Status::unavailable("stopping")));
+                Ok(Response::new(Box::pin(tokio_stream::iter(events.chain(end)))))
+            }
+
+            async fn get_evidence(&self, request: Request<GetEvidenceRequest>) -> Result<Response<Answers<EvidenceData>>, Status> {
+                let offset = request.into_inner().offset_bytes;
+                self.asked.lock().unwrap().offsets.push(offset);
+                let all = &self.script.evidence;
+                let until = self.script.evidence_until.unwrap_or(all.len());
+                let data = all[offset as usize..until].to_vec().into();
+                let part = Ok(EvidenceData { data, size_bytes: all.len() as u64 });
+                let end = (until < all.len()).then(|| Err(Status::unavailable("stopping")));
+                Ok(Response::new(Box::pin(tokio_stream::iter([part].into_iter().chain(end)))))
+            }
+
+            $(async fn $name(&self, _: Request<$request>) -> Result<Response<$reply>, Status> {
+                Err(Status::unimplemented(stringify!($name)))
+            })*
+        }
+    };
+}
+
+unasked! {
+    cluster_status(ClusterStatusRequest) -> ClusterStatusReply;
+    add_member(AddMemberRequest) -> AddMemberReply;
+    remove_member(RemoveMemberRequest) -> RemoveMemberReply;
+    transfer_leader(TransferLeaderRequest) -> TransferLeaderReply;
+    get_agent(GetAgentRequest) -> Agent;
+    set_agent_labels(SetAgentLabelsRequest) -> Agent;
+    revoke_agent(RevokeAgentRequest) -> RevokeAgentReply;
+    create_enroll_token(CreateEnrollTokenRequest) -> CreateEnrollTokenReply;
+    list_enroll_tokens(ListEnrollTokensRequest) -> ListEnrollTokensReply;
+    revoke_enroll_token(RevokeEnrollTokenRequest) -> RevokeEnrollTokenReply;
+    start_run(StartRunRequest) -> StartRunReply;
+    list_runs(ListRunsRequest) -> ListRunsReply;
+    get_run(GetRunRequest) -> Run;
+    list_tasks(ListTasksRequest) -> ListTasksReply;
+    list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
+    verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
+    list_audit(ListAuditRequest) -> ListAuditReply;
+}
+
+/// A cluster of scripted coordinators with the files of `cordon init`.
+struct Cluster {
+    folder: tempfile::TempDir,
+    asked: Vec<Arc<Mutex<Asked>>>,
+}
+
+impl Cluster {
+    async fn start(scripts: Vec<Script>) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("fleet");
+        let listeners: Vec<_> = scripts
+            .iter()
+            .map(|_| listen("127.0.0.1:0".parse().unwrap()).unwrap())
+            .collect();
+        let members: Vec<Member> = listeners
+            .iter()
+            .zip(1u16..)
+            .map(|(listener, n)| {
+                // Only the operators' port is used; the others merely differ.
+                let port = listener.local_addr().unwrap().port();
+                let text = format!(
+                    "c{n}=127.0.0.1,operator={port},agent={},peer={},enroll={}",
+                    n * 3,
+                    n * 3 + 1,
+                    n * 3 + 2
+                );
+                text.parse().unwrap()
+            })
+            .collect();
+        init::create(&home, "cordon.test", members, "ada").unwrap();
+        let mut asked = Vec::new();
+        for ((script, listener), n) in scripts.into_iter().zip(listeners).zip(1..) {
+            let identity = Identity::load(&home.join(format!("coordinators/c{n}/identity"))).unwrap();
+            let roots = Roots::load(&home.join("ca/operator.crt")).unwrap();
+            let tls = ServerTls::new(identity, Some(roots), Some(Role::Operator), "cordon.test").unwrap();
+            let fake = Fake {
+                script,
+                asked: Arc::default(),
+            };
+            asked.push(fake.asked.clone());
+            let server = tonic::transport::Server::builder().add_service(OperatorServiceServer::new(fake));
+            tokio::spawn(server.serve_with_incoming(incoming(listener, tls)));
+        }
+        Cluster { folder, asked }
+    }
+
+    async fn cordon(&self, command: &str) -> Output {
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_cordon"))
+            .args(command.split(' '))
+            .arg("--config")
+            .arg(self.folder.path().join("fleet/operators/ada/config.toml"))
+            .current_dir(self.folder.path())
+            .env_clear()
+            .output()
+            .await
+            .unwrap()
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn at(revision: u64, status: &str, step: &str) -> Run {
+    Run {
+        id: "r1".into(),
+        status: status.into(),
+        revision,
+        ended_at_ms: if status == "running" { 0 } else { 1_700_000_000_000 },
+        steps: vec![Step {
+            name: "find".into(),
+            status: step.into(),
+            ..Step::default()
+        }],
+        ..Run::default()
+    }
+}
+
+#[tokio::test]
+async fn what_an_endpoint_says_never_drives_the_terminal() {
+    let hostile = Agent {
+        id: "web-1".into(),
+        alarm: "\x1b[2J\u{202e}gone\r\n".into(),
+        ..Agent::default()
+    };
+    let cluster = Cluster::start(vec![Script {
+        agents: vec![hostile],
+        ..Script::default()
+    }])
+    .await;
+    for format in ["table", "json", "jsonl"] {
+        let output = cluster.cordon(&format!("agent list -o {format}")).await;
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        let text = out(&output);
+        assert!(
+            text.contains("gone") && !text.contains(['\x1b', '\u{202e}', '\r']),
+            "{text:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_shows_its_code_and_hint() {
+    let mut metadata = MetadataMap::new();
+    metadata.insert("cordon-code", "role.needed".parse().unwrap());
+    metadata.insert("cordon-hint", "ask an admin".parse().unwrap());
+    for (code, exit) in [
+        (Code::PermissionDenied, 5),
+        (Code::NotFound, 3),
+        (Code::FailedPrecondition, 6),
+        (Code::InvalidArgument, 7),
+        (Code::Internal, 70),
+    ] {
+        let refusal = Status::with_metadata(code, "viewers may not do that", metadata.clone());
+        let cluster = Cluster::start(vec![Script {
+            refusal: Some(refusal),
+            ..Script::default()
+        }])
+        .await;
+        let output = cluster.cordon("status").await;
+        assert_eq!(output.status.code(), Some(exit));
+        assert_eq!(
+            err(&output),
+            "error: viewers may not do that\n  code: role.needed\n  help: ask an admin\n"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_moves_on_with_the_same_id() {
+    let gone = Script {
+        refusal: Some(Status::unavailable("no leader")),
+        ..Script::default()
+    };
+    let cluster = Cluster::start(vec![gone, Script::default()]).await;
+    let output = cluster.cordon("run cancel r1 --reason test -o json").await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value, serde_json::json!({ "id": "r1", "status": "cancelling" }));
+    let ids: Vec<_> = cluster
+        .asked
+        .iter()
+        .map(|asked| asked.lock().unwrap().request_ids.clone())
+        .collect();
+    assert_eq!((ids[0].len(), &ids[0]), (1, &ids[1]));
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_at_the_next_coordinator() {
+    for (end, exit) in [("succeeded", 0), ("failed", 1), ("cancelled", 1)] {
+        let first = Script {
+            runs: vec![at(1, "running", "running"), at(4, "running", "running")],
+            ..Script::default()
+        };
+        let second = Script {
+            runs: vec![at(9, end, "succeeded")],
+            ..Script::default()
+        };
+        let cluster = Cluster::start(vec![first, second]).await;
+        let output = cluster.cordon("run watch r1").await;
+        assert_eq!(output.status.code(), Some(exit), "{}", err(&output));
+        assert!(
+            out(&output).ends_with(&format!("run r1 {end}\n")),
+            "{}",
+            out(&output)
+        );
+        // Each change is a line, once.
+        assert_eq!(out(&output).matches("find").count(), 2, "{}", out(&output));
+        assert_eq!(cluster.asked[0].lock().unwrap().watches, [0]);
+        assert_eq!(cluster.asked[1].lock().unwrap().watches, [4]);
+    }
+}
+
+#[tokio::test]
+async fn evidence_is_resumed_elsewhere_and_verified() {
+    let bytes = vec![7; 300_000];
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    let first = Script {
+        evidence: bytes.clone(),
+        evidence_until: Some(100_000),
+        ..Script::default()
+    };
+    let second = Script {
+        evidence: bytes.clone(),
+        ..Script::default()
+    };
+    let cluster = Cluster::start(vec![first, second]).await;
+    let output = cluster.cordon(&format!("evidence get {sha256} --to note")).await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(std::fs::read(cluster.path("note")).unwrap(), bytes);
+    assert_eq!(cluster.asked[1].lock().unwrap().offsets, [100_000]);
+
+    let again = cluster.cordon(&format!("evidence get {sha256} --to note")).await;
+    assert_eq!(again.status.code(), Some(6), "it was overwritten");
+
+    let lie = "0".repeat(64);
+    let output = cluster.cordon(&format!("evidence get {lie} --to lie")).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("nothing was kept"));
+    assert!(!cluster.path("lie").exists() && !cluster.path("lie.part").exists());
+}
+
+#[tokio::test]
+async fn a_strangers_certificate_is_explained() {
+    let cluster = Cluster::start(vec![Script::default()]).await;
+    let other = cluster.path("other");
+    init::create(&other, "cordon.test", vec!["c1=h".parse().unwrap()], "ada").unwrap();
+    let mine = cluster.path("fleet/operators/ada/identity");
+    std::fs::remove_dir_all(&mine).unwrap();
+    std::fs::rename(other.join("operators/ada/identity"), mine).unwrap();
+    let output = cluster.cordon("status").await;
+    assert_eq!(output.status.code(), Some(5), "{}", err(&output));
+    assert!(err(&output).contains("does not trust the CA"), "{}", err(&output));
+
+    // And a server that is not ours is not believed.
+    std::fs::copy(
+        other.join("ca/coordinator.crt"),
+        cluster.path("fleet/operators/ada/roots/coordinator.pem"),
+    )
+    .unwrap();
+    let output = cluster.cordon("status").await;
+    assert_eq!(output.status.code(), Some(4), "{}", err(&output));
+    assert!(err(&output).contains("not trusted here"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn a_run_that_does_more_than_observe_needs_a_yes() {
+    let cluster = Cluster::start(vec![Script::default()]).await;
+    let playbook = "playbook: x\nversion: 1\ninputs:\n  hosts: {type: list<host>}\ntargets:\n  all: {hosts: \"${inputs.hosts}\"}\nsteps:\n  cut:\n    do: host.isolate\n    targets: all\n    with: {mode: network, ttl: 1h}\n";
+    std::fs::write(cluster.path("x.yaml"), playbook).unwrap();
+    let output = cluster.cordon("run start x.yaml").await;
+    assert_eq!(output.status.code(), Some(6), "{}", err(&output));
+    assert!(err(&output).contains("--confirm"), "{}", err(&output));
+    // Confirmed, it is for the cluster to answer; this one has no such thing.
+    let output = cluster.cordon("run start x.yaml --confirm").await;
+    assert_eq!(output.status.code(), Some(70), "{}", err(&output));
+    assert!(err(&output).contains("start_run"), "{}", err(&output));
+}
