@@ -328,7 +328,7 @@ fn a_task_is_journaled_run_reported_and_kept_until_committed() {
     world.assign(assignment(k.clone(), Impact::Contain));
     assert!(world.runs.is_empty());
     world.settle();
-    assert_eq!(world.runs, [k.clone()]);
+    assert_eq!(world.runs, std::slice::from_ref(&k));
     world.end(&k, succeeded());
     assert!(world.ends_sent(&k).is_empty());
     world.settle();
@@ -362,12 +362,12 @@ fn a_repeat_is_answered_and_an_older_token_is_dropped() {
     world.assign(assignment(k.clone(), Impact::Contain));
     world.assign(assignment(key(0, 1, 10), Impact::Contain));
     world.settle();
-    assert_eq!(world.runs, [k.clone()]);
+    assert_eq!(world.runs, std::slice::from_ref(&k));
     world.crash();
     world.attach();
     world.assign(assignment(k.clone(), Impact::Contain));
     world.settle();
-    assert_eq!(world.runs, [k.clone()]);
+    assert_eq!(world.runs, std::slice::from_ref(&k));
 }
 
 #[test]

@@ -204,12 +204,7 @@ impl FileJournal {
             problem: "a frame that was good is not any more".to_owned(),
         })?;
         let of_key = |record: &&Record| matches!(record, Record::Outcome { key: found, .. } if AttemptKey::from(found) == *key);
-        Ok(records
-            .1
-            .iter()
-            .filter(of_key)
-            .next_back()
-            .and_then(Record::to_outcome))
+        Ok(records.1.iter().rfind(of_key).and_then(Record::to_outcome))
     }
 
     /// What a machine starts from.
@@ -374,20 +369,29 @@ impl FileJournal {
 /// # Errors
 /// When it is damaged or cannot be read.
 pub fn read_records(folder: &Path) -> Result<Vec<Record>, JournalError> {
-    let Some(number) = numbers(folder)?.last().copied() else {
-        return Ok(Vec::new());
-    };
-    let path = path_of(folder, number);
-    let bytes = fs::read(&path).map_err(|source| JournalError::Io {
-        doing: "read",
-        path: path.clone(),
-        source,
-    })?;
-    if bytes.len() < MAGIC.len() {
-        return Ok(Vec::new());
+    loop {
+        let Some(number) = numbers(folder)?.last().copied() else {
+            return Ok(Vec::new());
+        };
+        let path = path_of(folder, number);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            // Compacted meanwhile: the next file has taken its place.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => {
+                return Err(JournalError::Io {
+                    doing: "read",
+                    path,
+                    source,
+                });
+            }
+        };
+        if bytes.len() < MAGIC.len() {
+            return Ok(Vec::new());
+        }
+        let (frames, _) = frames(&bytes, &path)?;
+        return Ok(frames.into_iter().flat_map(|(_, _, records)| records).collect());
     }
-    let (frames, _) = frames(&bytes, &path)?;
-    Ok(frames.into_iter().flat_map(|(_, _, records)| records).collect())
 }
 
 /// Frames as (offset, size, records), and where the good part ends.

@@ -115,11 +115,15 @@ enum Event {
     },
 }
 
+/// The journal comes back from its thread, with what was written.
+type Batch = (Journal, Vec<Record>, Result<(), JournalError>);
+
 struct Driver {
     agent_id: String,
     trust_domain: String,
     endpoints: Vec<String>,
     tls: ClientTls,
+    connect_within: Duration,
     renewal: Option<Renewal>,
     policy: Policy,
     executor: Arc<dyn Executor>,
@@ -184,6 +188,8 @@ impl Driver {
             trust_domain: parts.trust_domain,
             endpoints,
             tls,
+            // A little less than the machine waits, so that it hears why.
+            connect_within: Duration::from_millis(settings.times.connect_ms_max).mul_f32(0.9),
             renewal: parts.renewal,
             policy: parts.policy,
             executor: parts.executor,
@@ -412,9 +418,9 @@ impl Driver {
         let Some(endpoint) = self.endpoints.get(endpoint).cloned() else {
             return;
         };
-        let (tls, events) = (self.tls.clone(), self.events_in.clone());
+        let (tls, events, within) = (self.tls.clone(), self.events_in.clone(), self.connect_within);
         let task = tokio::spawn(Box::pin(async move {
-            let reason = converse(connection, &endpoint, &tls, &events).await;
+            let reason = converse(connection, &endpoint, within, &tls, &events).await;
             // As above: without a listener there is nothing to tell.
             let _ = events.send(Event::Lost { connection, reason }).await;
         }));
@@ -519,10 +525,7 @@ impl Driver {
         Ok(true)
     }
 
-    fn written(
-        &mut self,
-        written: Result<(Journal, Vec<Record>, Result<(), JournalError>), tokio::task::JoinError>,
-    ) -> Result<(), AgentError> {
+    fn written(&mut self, written: Result<Batch, tokio::task::JoinError>) -> Result<(), AgentError> {
         self.writing = None;
         let (journal, records, result) =
             written.map_err(|error| AgentError::JournalThread(error.to_string()))?;
@@ -566,8 +569,15 @@ impl Drop for Driver {
 }
 
 /// Holds one session; why it ended.
-async fn converse(connection: u64, endpoint: &str, tls: &ClientTls, events: &mpsc::Sender<Event>) -> String {
+async fn converse(
+    connection: u64,
+    endpoint: &str,
+    within: Duration,
+    tls: &ClientTls,
+    events: &mpsc::Sender<Event>,
+) -> String {
     let options = ConnectOptions {
+        connect_timeout: within,
         stream_window_bytes: Some(WINDOW_BYTES),
         connection_window_bytes: Some(WINDOW_BYTES),
         ..ConnectOptions::default()

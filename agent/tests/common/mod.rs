@@ -1,3 +1,4 @@
+#![allow(dead_code, reason = "each test uses a part of it")]
 //! A coordinator that does as it is told, over real TLS.
 
 use std::collections::BTreeMap;
