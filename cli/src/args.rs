@@ -67,6 +67,8 @@ pub enum Command {
     /// Read the audit record.
     #[command(subcommand)]
     Audit(Audit),
+    /// Show a whole cluster on this computer, and a ransomware response through it.
+    Demo(crate::demo::Args),
     /// Print a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }

@@ -6,6 +6,7 @@
 //! | `commands` | one file per noun of it |
 //! | `client` | the operators' API, through whichever coordinator answers |
 //! | `config` | contexts: a cluster and an identity to meet it with |
+//! | `demo` | a whole deployment on one computer, and a response through it |
 //! | `output` | tables and JSON; untrusted text escaped |
 //! | `shape` | the JSON shapes, stable |
 //! | `error`, `exit_codes` | what happened, why, how to mend it, and the code for scripts |
@@ -17,6 +18,7 @@ mod args;
 mod client;
 mod commands;
 mod config;
+pub mod demo;
 mod error;
 mod exit_codes;
 mod output;
@@ -30,6 +32,9 @@ use crate::args::Cli;
 
 /// Runs the command line of this process and says how it ended.
 pub fn main() -> ExitCode {
+    if let Some(code) = hidden() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
@@ -50,4 +55,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code)
         }
     }
+}
+
+/// The other programs that this executable is, under hidden first arguments: an agent's throw-away
+/// children and the helpers of the demo's world. No thread has been started yet, which some of them need.
+fn hidden() -> Option<ExitCode> {
+    demo::world::helper_main()
 }

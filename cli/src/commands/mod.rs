@@ -37,6 +37,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Operator(command) => offline::operator(out, &command),
         Command::Coordinator(command) => offline::coordinator(out, &command),
         Command::Action(command) => action::run(out, &command),
+        Command::Demo(args) => Ok(crate::demo::run(&args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cordon", &mut std::io::stdout());
             Ok(exit_codes::OK)
