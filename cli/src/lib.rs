@@ -58,7 +58,15 @@ pub fn main() -> ExitCode {
 }
 
 /// The other programs that this executable is, under hidden first arguments: an agent's throw-away
-/// children and the helpers of the demo's world. No thread has been started yet, which some of them need.
+/// children, the helpers of the demo's world, and the agent and the coordinator themselves. No thread has been started yet, which some of them need.
 fn hidden() -> Option<ExitCode> {
-    demo::world::helper_main()
+    if let Some(code) = demo::world::helper_main().or_else(agent::child::run_if_child) {
+        return Some(code);
+    }
+    // The hidden word stands where a program's name does, so the rest reads as that program's own.
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    match arguments.peek()?.to_str()? {
+        "__agent" => Some(agent::cli::main(arguments)),
+        _ => None,
+    }
 }

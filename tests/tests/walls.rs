@@ -156,7 +156,7 @@ fn only_raft_names_rafts_types() {
 #[test]
 fn only_the_edges_name_the_wires_types() {
     inside_coordinator_only(
-        &["api", "hub", "raft/transport.rs", "peers"],
+        &["api", "hub", "raft/transport.rs", "raft/message.rs", "peers"],
         &["proto::v1", "use proto"],
     );
 }
