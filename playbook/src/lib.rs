@@ -1,4 +1,17 @@
-//! The playbook language, pure: YAML text to a manifest, and the evaluation of its expressions.
+//! The playbook language, pure: YAML text to a [`manifest::Manifest`], and the evaluation of its expressions.
+//!
+//! - [`compile`]: text to manifest; every problem at once, each with its place, a reason and a mend.
+//! - [`bind_inputs`], [`resolve_targets`]: a manifest becomes a plan.
+//! - [`eval`]: expressions under limits, for the planner.
+//! - [`library`]: playbooks that come with Cordon.
+//!
+//! Absent on purpose: clocks, files, randomness, and text templates over results. What a host returned is a
+//! value; nothing here ever parses it.
 
 pub mod eval;
 pub mod manifest;
+mod nearest;
+mod problem;
+mod yaml;
+
+pub use problem::{Place, Problem, Problems};
