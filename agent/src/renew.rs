@@ -101,7 +101,7 @@ impl Renewal {
     /// When it is a refusal, or no certificate for the key that was sent. The old one stays.
     pub fn accept(&mut self, reply: v1::RenewReply, now: SystemTime) -> Result<Identity, RenewError> {
         if reply.chain_der.is_empty() {
-            self.pending = None;
+            // The key stays: the cluster may have recorded it already, and would refuse another.
             self.due = now + RETRY_REFUSED;
             return Err(RenewError::Refused(reply.refused));
         }

@@ -456,7 +456,7 @@ fn a_newer_attempt_waits_for_the_older_one() {
     world.settle();
     assert_eq!(
         (world.runs.as_slice(), world.cancels.as_slice()),
-        (&[first.clone()][..], &[first.clone()][..])
+        (std::slice::from_ref(&first), std::slice::from_ref(&first))
     );
     world.end(
         &first,
@@ -537,7 +537,7 @@ fn shutdown_lets_urgent_work_finish_and_says_so() {
     world.assign(assignment(urgent.clone(), Impact::Contain));
     world.settle();
     world.input(Input::Shutdown);
-    assert_eq!(world.cancels, [slow.clone()]);
+    assert_eq!(world.cancels, std::slice::from_ref(&slow));
     world.end(
         &slow,
         Outcome {

@@ -5,16 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use certs::Role;
-use certs::tls::{ClientTls, ConnectOptions};
+use certs::tls::ClientTls;
 use proto::v1;
 use proto::v1::agent_message::Body;
-use proto::v1::agent_service_client::AgentServiceClient;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::actions::{AttemptKey, Environment, IsolationMode};
 use crate::evidence::Uploads;
@@ -26,8 +22,9 @@ use crate::probe::Probe;
 use crate::renew::Renewal;
 use crate::runner::{self, Executor, wall_ms};
 
+use super::connection::{self, Event};
 use super::current::Current;
-use super::event::{Input, Notice, Now, Outcome, Output, Sent, Written};
+use super::event::{Input, Notice, Now, Output, Sent, Written};
 use super::machine::{Machine, Settings};
 use super::wire::{self, Incoming};
 
@@ -35,16 +32,10 @@ use super::wire::{self, Incoming};
 const PROTOCOL: u32 = 1;
 /// What happened and was not looked at yet; whoever has more waits.
 const EVENTS_MAX: usize = 64;
-/// Messages that the connection has not taken yet; at more, it is given up.
-const OUTGOING_MAX: usize = 256;
 /// Notes for the journal that wait for a write to go with.
 const NOTES_MAX: usize = 64;
 /// How often the host's facts are read again.
 const FACTS_EVERY: Duration = Duration::from_secs(600);
-/// Messages of the coordinator.
-const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// HTTP/2 windows: what a coordinator may send ahead. Small, for an idle agent is to be small.
-const WINDOW_BYTES: u32 = 128 * 1024;
 
 /// Everything that makes an agent. A swarm has thousands of these in one process and one runtime.
 pub struct Parts {
@@ -95,26 +86,6 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     Box::pin(Driver::new(parts)?.run(stop)).await
 }
 
-enum Event {
-    Connected {
-        connection: u64,
-        outgoing: mpsc::Sender<v1::AgentMessage>,
-        channel: Channel,
-    },
-    Lost {
-        connection: u64,
-        reason: String,
-    },
-    Received {
-        connection: u64,
-        message: v1::CoordinatorMessage,
-    },
-    Ended {
-        key: AttemptKey,
-        outcome: Outcome,
-    },
-}
-
 /// The journal comes back from its thread, with what was written.
 type Batch = (Journal, Vec<Record>, Result<(), JournalError>);
 
@@ -142,7 +113,7 @@ struct Driver {
 
     /// None while a batch is being written.
     journal: Option<Journal>,
-    writing: Option<JoinHandle<(Journal, Vec<Record>, Result<(), JournalError>)>>,
+    writing: Option<JoinHandle<Batch>>,
     to_write: Vec<Record>,
     /// Of the records in `to_write`, and of the batch that is being written.
     to_confirm: Vec<Written>,
@@ -420,7 +391,7 @@ impl Driver {
         };
         let (tls, events, within) = (self.tls.clone(), self.events_in.clone(), self.connect_within);
         let task = tokio::spawn(Box::pin(async move {
-            let reason = converse(connection, &endpoint, within, &tls, &events).await;
+            let reason = connection::converse(connection, &endpoint, within, &tls, &events).await;
             // As above: without a listener there is nothing to tell.
             let _ = events.send(Event::Lost { connection, reason }).await;
         }));
@@ -565,63 +536,6 @@ impl Drop for Driver {
         for cancel in self.running.values() {
             cancel.cancel();
         }
-    }
-}
-
-/// Holds one session; why it ended.
-async fn converse(
-    connection: u64,
-    endpoint: &str,
-    within: Duration,
-    tls: &ClientTls,
-    events: &mpsc::Sender<Event>,
-) -> String {
-    let options = ConnectOptions {
-        connect_timeout: within,
-        stream_window_bytes: Some(WINDOW_BYTES),
-        connection_window_bytes: Some(WINDOW_BYTES),
-        ..ConnectOptions::default()
-    };
-    let channel = match certs::tls::connect(endpoint, tls, Role::Coordinator, options).await {
-        Ok(channel) => channel,
-        Err(error) => return error.to_string(),
-    };
-    let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
-    // Hello goes into the channel before the call, for a coordinator need not answer before it has read it.
-    let connected = Event::Connected {
-        connection,
-        outgoing,
-        channel: channel.clone(),
-    };
-    if events.send(connected).await.is_err() {
-        return "the agent has ended".to_owned();
-    }
-    let mut client = AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let mut incoming = match client.session(ReceiverStream::new(messages)).await {
-        Ok(reply) => reply.into_inner(),
-        Err(status) => return explain(endpoint, &status),
-    };
-    loop {
-        match incoming.message().await {
-            Ok(Some(message)) => {
-                if events
-                    .send(Event::Received { connection, message })
-                    .await
-                    .is_err()
-                {
-                    return "the agent has ended".to_owned();
-                }
-            }
-            Ok(None) => return format!("{endpoint} ended the session"),
-            Err(status) => return explain(endpoint, &status),
-        }
-    }
-}
-
-fn explain(endpoint: &str, status: &tonic::Status) -> String {
-    match certs::tls::explain(status) {
-        Some(reason) => format!("{endpoint}: {reason}"),
-        None => format!("{endpoint}: {:?}: {}", status.code(), status.message()),
     }
 }
 

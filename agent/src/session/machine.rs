@@ -49,6 +49,10 @@ use super::link::{Due, Link, LinkTimes};
 use super::outbox::Outbox;
 use super::tasks::{Judgement, Standing, Tasks};
 
+/// Attempts that Hello names: coordinators take no more. Those that run come first; the ends of the others
+/// are reported right after.
+const HELLO_RUNNING_MAX: usize = 1_000;
+
 /// The bounds of one agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -244,7 +248,7 @@ impl Machine {
         if connection != self.link.connection() || !self.link.connected(now.monotonic_ms) {
             return;
         }
-        let running = self.tasks.begun_not_committed();
+        let running = self.tasks.begun_not_committed(HELLO_RUNNING_MAX);
         self.send(Sent::Hello { running });
     }
 
@@ -579,7 +583,7 @@ impl Machine {
         self.stopping_by_ms = Some(now.monotonic_ms + self.settings.shutdown_ms_max);
         // What only waits is dropped without a word: nothing was begun, and it is handed out again.
         self.lanes.take(|waiting| !waiting.assignment.urgent);
-        let running = self.tasks.begun_not_committed();
+        let running = self.tasks.begun_not_committed(usize::MAX);
         for key in running {
             if let Some(Standing::Running {
                 urgent: false,

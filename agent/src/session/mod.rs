@@ -3,8 +3,9 @@
 //! All decisions are in [`machine::Machine`], which does no IO, reads no clock and draws nothing from the
 //! system: [`event`] holds its inputs and outputs, [`tasks`] what it knows of attempts (fencing), [`lanes`]
 //! what waits, [`outbox`] what the cluster has not committed yet, [`link`] the connection. Around it
-//! [`driver`] does what it decides, [`wire`] parses, and [`current`] shares the connection with uploads.
+//! [`driver`] does what it decides, [`connection`] speaks, [`wire`] parses, and [`current`] shares the connection with uploads.
 
+pub mod connection;
 pub mod current;
 pub mod driver;
 pub mod event;

@@ -213,8 +213,10 @@ impl Tasks {
         Some(held)
     }
 
-    /// What was begun and whose end the cluster may not hold.
-    pub fn begun_not_committed(&self) -> Vec<AttemptKey> {
+    /// What was begun and whose end the cluster may not hold: what runs first, then what is still to be
+    /// reported, at most `max` of them.
+    pub fn begun_not_committed(&self, max: usize) -> Vec<AttemptKey> {
+        let mut running = Vec::new();
         let mut keys = Vec::new();
         for (id, task) in &self.by_id {
             for (number, attempt) in &task.attempts {
@@ -224,7 +226,9 @@ impl Tasks {
                     Standing::Held(..) | Standing::Waiting | Standing::Intending { .. } => false,
                 };
                 if begun && !attempt.committed {
-                    keys.push(AttemptKey {
+                    let is_running = matches!(attempt.standing, Standing::Running { .. });
+                    let list = if is_running { &mut running } else { &mut keys };
+                    list.push(AttemptKey {
                         run_id: id.run_id.clone(),
                         step: id.step.clone(),
                         item: id.item,
@@ -234,7 +238,9 @@ impl Tasks {
                 }
             }
         }
-        keys
+        running.append(&mut keys);
+        running.truncate(max);
+        running
     }
 
     /// The cluster holds the outcome. True when that is news.
