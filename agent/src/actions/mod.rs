@@ -34,6 +34,8 @@ mod process;
 mod process_kill;
 #[cfg(target_os = "linux")]
 mod process_list;
+#[cfg(all(target_os = "linux", feature = "yara"))]
+mod scan_yara;
 #[cfg(target_os = "linux")]
 mod walk;
 
@@ -191,6 +193,8 @@ const SUPPORTED: &[&str] = &[
     "host.release",
     "process.kill",
     "process.list",
+    #[cfg(feature = "yara")]
+    "scan.yara",
 ];
 
 /// Runs an action of the catalogue. The output is a JSON object of at most 64 KiB.
@@ -208,6 +212,8 @@ pub async fn run(action: &str, context: Context) -> Result<serde_json::Value, Ac
         "host.release" => host_release::run(context).await,
         "process.kill" => process_kill::run(context).await,
         "process.list" => process_list::run(context).await,
+        #[cfg(feature = "yara")]
+        "scan.yara" => scan_yara::run(context).await,
         _ => Err(unsupported(action)),
     }
 }
