@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::nft::{Nft, NftError};
-use super::ruleset::{INET, NETDEV};
+use super::ruleset::{INET, NETDEV, sorted};
 
 /// At most this many edits are told.
 const EDITS_MAX: usize = 100;
@@ -87,7 +87,7 @@ impl Observed {
                     self.lease_left_s = self.lease_left_s.max(left.max().unwrap_or(0));
                 }
             }
-            self.lines.push(object.to_string());
+            self.lines.push(sorted(&object).to_string());
         }
     }
 }

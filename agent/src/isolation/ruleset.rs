@@ -11,7 +11,7 @@
 //! connection that was open before is cut unless it is one to a coordinator, and the rules need no
 //! connection tracking.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -230,7 +230,7 @@ pub fn removal(with_links: bool) -> Document {
 impl Spec {
     /// The SHA-256 (hex) of the rules, whatever the length of the lease.
     pub fn sha256(&self) -> String {
-        hex::encode(Sha256::digest(isolation(self, 0).to_json()))
+        hex::encode(Sha256::digest(isolation(self, 0).lines().join("\n")))
     }
 
     /// What it lets through, in words.
@@ -251,6 +251,40 @@ impl Document {
     pub fn to_json(&self) -> Vec<u8> {
         // Text, numbers and lists only: writing them cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl Document {
+    /// One command a line, the same in every build.
+    fn lines(&self) -> Vec<String> {
+        let document = serde_json::to_value(self).unwrap_or_default();
+        let commands = document["nftables"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        commands
+            .iter()
+            .map(|command| sorted(command).to_string())
+            .collect()
+    }
+}
+
+/// The same value with its keys in order: whether serde_json keeps the order in which they came depends on
+/// what else is built into the executable.
+pub fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<&String, Value> =
+                fields.iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(
+                fields
+                    .into_iter()
+                    .map(|(key, value)| (key.clone(), value))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        plain => plain.clone(),
     }
 }
 
@@ -502,14 +536,7 @@ mod tests {
 
     #[test]
     fn the_rules_are_as_they_were_reviewed() {
-        let document = serde_json::to_value(isolation(&spec(), 30)).expect("JSON");
-        let lines: Vec<String> = document["nftables"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .map(Value::to_string)
-            .collect();
-        insta::assert_snapshot!(lines.join("\n"));
+        insta::assert_snapshot!(isolation(&spec(), 30).lines().join("\n"));
     }
 
     #[test]
