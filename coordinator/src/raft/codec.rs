@@ -2,10 +2,10 @@
 
 /// Encodes an entry, once: the same bytes go to the log and to every peer.
 pub(super) fn encode(entry: &engine::Entry) -> Vec<u8> {
-    rmp_serde::to_vec_named(entry).expect("every type of ours can be encoded")
+    entry.encode()
 }
 
 /// Decodes an entry.
 pub(super) fn decode(bytes: &[u8]) -> Result<engine::Entry, String> {
-    rmp_serde::from_slice(bytes).map_err(|e| e.to_string())
+    engine::Entry::decode(bytes).map_err(|e| e.to_string())
 }

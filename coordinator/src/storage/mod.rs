@@ -11,14 +11,24 @@
 //! Absent on purpose: raft's types (only `crate::raft` names them), retries of a failed write or sync (the
 //! process ends), and any way to go on with a log that lost something which had been acknowledged.
 
+mod checkpoint;
 mod error;
 mod log;
 mod memory;
+mod record;
+mod segment;
 mod space;
+mod spare;
 mod types;
+mod wal;
 
+#[cfg(test)]
+mod conformance;
+
+pub use checkpoint::{CHUNK_BYTES, CheckpointStore};
 pub use error::StorageError;
 pub use log::{LogStore, Recovered};
 pub use memory::MemoryLog;
 pub use space::{DiskLevel, free_space};
 pub use types::{Checkpoint, CheckpointMeta, ConfState, EntryKind, HardState, LogEntry};
+pub use wal::{Owner, Wal, WalConfig};

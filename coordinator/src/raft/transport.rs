@@ -1,0 +1,175 @@
+//! What the peers call: who they are is checked here, before anything reaches the replica.
+
+use std::sync::Arc;
+
+use certs::Role as CertificateRole;
+use certs::tls::Peer;
+use engine::id::Digest;
+use proto::v1 as wire;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::handle::{Event, RaftConfig, Shared};
+use super::message::PeerMessage;
+use super::peers::PeerDirectory;
+use crate::storage::CheckpointStore;
+
+/// Chunks of a snapshot that are read ahead.
+const CHUNKS_AHEAD: usize = 2;
+
+/// The service for the peers' listener.
+#[derive(Clone)]
+pub struct RaftService {
+    node_id: u64,
+    cluster_id: String,
+    directory: PeerDirectory,
+    store: CheckpointStore,
+    shared: Arc<Shared>,
+}
+
+impl RaftService {
+    pub(super) fn new(
+        config: &RaftConfig,
+        directory: PeerDirectory,
+        store: CheckpointStore,
+        shared: Arc<Shared>,
+    ) -> RaftService {
+        RaftService {
+            node_id: config.node_id,
+            cluster_id: config.cluster_id.to_string(),
+            directory,
+            store,
+            shared,
+        }
+    }
+
+    /// The raft id of who calls, by the certificate that the handshake verified.
+    fn caller<T>(&self, request: &Request<T>) -> Result<u64, Status> {
+        let name = request
+            .extensions()
+            .get::<Peer>()
+            .and_then(|peer| peer.spiffe.as_ref());
+        let name = name.ok_or_else(|| Status::unauthenticated("no certificate"))?;
+        if name.role() != CertificateRole::Coordinator {
+            return Err(Status::permission_denied(format!("{name} is no coordinator")));
+        }
+        let id = self.directory.id_of(name.id());
+        id.ok_or_else(|| Status::permission_denied(format!("{name} is not a member of this cluster")))
+    }
+
+    fn check_cluster(&self, cluster_id: &str) -> Result<(), Status> {
+        if cluster_id != self.cluster_id {
+            let message = format!("this is cluster {}, not {cluster_id}", self.cluster_id);
+            return Err(Status::failed_precondition(message));
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.shared.stopped.borrow()
+    }
+
+    fn take(&self, caller: u64, frame: wire::RaftMessages) -> Result<(), Status> {
+        self.check_cluster(&frame.cluster_id)?;
+        if self.is_stopped() {
+            return Err(Status::unavailable("this node has halted"));
+        }
+        if frame.from != caller || frame.to != self.node_id {
+            let message = format!(
+                "node {caller} sent a frame from node {} to node {}, but this is node {}",
+                frame.from, frame.to, self.node_id
+            );
+            return Err(Status::permission_denied(message));
+        }
+        let mut messages = Vec::with_capacity(frame.messages.len());
+        for message in frame.messages {
+            if message.from != caller || message.to != self.node_id {
+                return Err(Status::permission_denied(
+                    "a message from or to another node than its frame's",
+                ));
+            }
+            match PeerMessage::from_wire(message) {
+                Ok(message) => messages.push(message),
+                Err(error) => return Err(Status::invalid_argument(error.to_string())),
+            }
+        }
+        // A full queue drops them: raft sends again what it still needs.
+        let _ = self.shared.send(Event::Messages(messages));
+        if let Ok(hash) = <[u8; 32]>::try_from(frame.state_hash.as_ref()) {
+            let _ = self.shared.send(Event::PeerHash {
+                from: caller,
+                index: frame.state_index,
+                hash: Digest(hash),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl wire::raft_service_server::RaftService for RaftService {
+    async fn messages(
+        &self,
+        request: Request<Streaming<wire::RaftMessages>>,
+    ) -> Result<Response<wire::RaftMessagesReply>, Status> {
+        let caller = self.caller(&request)?;
+        let mut frames = request.into_inner();
+        while let Some(frame) = frames.message().await? {
+            self.take(caller, frame)?;
+        }
+        Ok(Response::new(wire::RaftMessagesReply {}))
+    }
+
+    type SnapshotStream = ReceiverStream<Result<wire::SnapshotChunk, Status>>;
+
+    async fn snapshot(
+        &self,
+        request: Request<wire::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let caller = self.caller(&request)?;
+        let wanted = request.into_inner();
+        self.check_cluster(&wanted.cluster_id)?;
+        let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
+        let (store, shared) = (self.store.clone(), Arc::clone(&self.shared));
+        tokio::task::spawn_blocking(move || {
+            let result = send_chunks(&store, &wanted, |chunk| {
+                let _ = shared.send(Event::SnapshotServed(caller));
+                chunks.blocking_send(Ok(chunk)).is_ok()
+            });
+            if let Err(status) = result {
+                // The caller may have gone.
+                let _ = chunks.blocking_send(Err(status));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+fn send_chunks(
+    store: &CheckpointStore,
+    wanted: &wire::SnapshotRequest,
+    mut send: impl FnMut(wire::SnapshotChunk) -> bool,
+) -> Result<(), Status> {
+    let gone = || Status::not_found("that snapshot has been replaced by a newer one");
+    let internal = |error: crate::storage::StorageError| Status::internal(error.to_string());
+    let meta = store.meta(wanted.index).map_err(internal)?.ok_or_else(gone)?;
+    let mut offset_bytes = wanted.offset_bytes;
+    while offset_bytes < meta.size_bytes {
+        let data = store
+            .chunk(wanted.index, offset_bytes)
+            .map_err(internal)?
+            .ok_or_else(gone)?;
+        let next = offset_bytes + data.len() as u64;
+        let crc32c = crc32c::crc32c(&data);
+        if !send(wire::SnapshotChunk {
+            offset_bytes,
+            data,
+            crc32c,
+        }) {
+            return Ok(());
+        }
+        offset_bytes = next;
+    }
+    Ok(())
+}
