@@ -8,10 +8,15 @@
 //! Absent on purpose: clocks, files, randomness, and text templates over results. What a host returned is a
 //! value; nothing here ever parses it.
 
+mod bind;
+mod compile;
 pub mod eval;
+pub mod library;
 pub mod manifest;
 mod nearest;
 mod problem;
 mod yaml;
 
+pub use bind::{bind_inputs, reads_facts, resolve_targets};
+pub use compile::{Compiled, TEXT_BYTES_MAX, compile};
 pub use problem::{Place, Problem, Problems};

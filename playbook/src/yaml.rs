@@ -57,7 +57,12 @@ pub(crate) fn read(text: &str) -> Result<Node, Box<Problem>> {
                 column: u32::try_from(at.column()).unwrap_or(0),
             });
             let whole = error.to_string();
-            let message = whole.lines().next().unwrap_or("not YAML").to_owned();
+            let message = whole
+                .lines()
+                .next()
+                .unwrap_or("not YAML")
+                .trim_start_matches("error: ")
+                .to_owned();
             Box::new(Problem {
                 code: "E0001",
                 place,

@@ -1,0 +1,130 @@
+//! Text to manifest. Every problem is reported, not only the first.
+
+mod check;
+mod fields;
+mod step;
+mod template;
+mod top;
+
+use crate::manifest::{FORMAT, Manifest};
+use crate::problem::{Place, Problem, Problems};
+use crate::yaml::{self, Node};
+
+/// The longest text of a playbook.
+pub const TEXT_BYTES_MAX: usize = 512 << 10;
+
+/// A playbook that compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compiled {
+    /// What runs.
+    pub manifest: Manifest,
+    /// What a reviewer should look at.
+    pub warnings: Vec<Problem>,
+}
+
+/// Compiles a playbook.
+///
+/// # Errors
+/// All problems of the text at once; the text of the error shows each with its line.
+pub fn compile(text: &str) -> Result<Compiled, Problems> {
+    if text.len() > TEXT_BYTES_MAX {
+        let problem = Problem {
+            code: "E0002",
+            place: Place::default(),
+            message: format!(
+                "a playbook of {} bytes is longer than {TEXT_BYTES_MAX}",
+                text.len()
+            ),
+            hint: "move data into inputs and split the rest into playbooks".to_owned(),
+        };
+        return Err(Problems::new(vec![problem], text));
+    }
+    let root = yaml::read(text).map_err(|problem| Problems::new(vec![*problem], text))?;
+    let mut compiler = Compiler::default();
+    let manifest = compiler.playbook(&root);
+    compiler.found.sort_by_key(|p| (p.place, p.code));
+    let (warnings, errors): (Vec<_>, Vec<_>) =
+        compiler.found.into_iter().partition(|p| p.code.starts_with('W'));
+    match manifest {
+        Some(manifest) if errors.is_empty() => Ok(Compiled { manifest, warnings }),
+        _ => Err(Problems::new(errors, text)),
+    }
+}
+
+/// What is found on the way.
+#[derive(Default)]
+struct Compiler {
+    found: Vec<Problem>,
+    uses: Vec<template::Use>,
+}
+
+impl Compiler {
+    fn problem(
+        &mut self,
+        code: &'static str,
+        place: Place,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.found.push(Problem {
+            code,
+            place,
+            message: message.into(),
+            hint: hint.into(),
+        });
+    }
+
+    fn playbook(&mut self, root: &Node) -> Option<Manifest> {
+        let fields = self.fields(root, "a playbook", fields::TOP)?;
+        let playbook = self.name_of(root, &fields);
+        let version = self.version_of(root, &fields);
+        let info = fields
+            .get("info")
+            .map_or_else(|| serde_json::json!({}), |node| self.info(node));
+        let inputs = fields
+            .get("inputs")
+            .map(|node| self.inputs(node))
+            .unwrap_or_default();
+        let limits = fields
+            .get("limits")
+            .map(|node| self.limits(node))
+            .unwrap_or_default();
+        let targets = fields
+            .get("targets")
+            .map(|node| self.targets(node))
+            .unwrap_or_default();
+        let names = self.step_names(&fields);
+        let mut steps = Vec::new();
+        let mut finally = Vec::new();
+        match fields.get("steps") {
+            None => self.problem(
+                "E0105",
+                root.place,
+                "a playbook without `steps` does nothing",
+                "add `steps:`",
+            ),
+            Some(node) => steps = self.steps(node, false, &names),
+        }
+        if let Some(node) = fields.get("finally") {
+            finally = self.steps(node, true, &names);
+        }
+        let outputs = fields
+            .get("outputs")
+            .map(|node| self.outputs(node))
+            .unwrap_or_default();
+        let manifest = Manifest {
+            format: FORMAT,
+            playbook,
+            version,
+            info,
+            inputs,
+            limits,
+            targets,
+            steps: steps.iter().map(|s| s.step.clone()).collect(),
+            finally: finally.iter().map(|s| s.step.clone()).collect(),
+            outputs,
+        };
+        self.check(&manifest, &steps, &finally);
+        Some(manifest)
+    }
+}
