@@ -239,20 +239,20 @@ pub(crate) fn check(input: &Input, value: &Value) -> Result<Value, String> {
         Value::Number(number) => number.as_f64(),
         _ => None,
     };
-    if let (Some(size), Some(min)) = (size, input.min) {
-        if size < min {
-            return Err(format!("{size} is less than the least, {min}"));
-        }
+    if let (Some(size), Some(min)) = (size, input.min)
+        && size < min
+    {
+        return Err(format!("{size} is less than the least, {min}"));
     }
-    if let (Some(size), Some(max)) = (size, input.max) {
-        if size > max {
-            return Err(format!("{size} is more than the most, {max}"));
-        }
+    if let (Some(size), Some(max)) = (size, input.max)
+        && size > max
+    {
+        return Err(format!("{size} is more than the most, {max}"));
     }
-    if let (Some(pattern), Value::String(text)) = (&input.pattern, &value) {
-        if !matches(pattern, text)? {
-            return Err(format!("{text:?} does not match {pattern}"));
-        }
+    if let (Some(pattern), Value::String(text)) = (&input.pattern, &value)
+        && !matches(pattern, text)?
+    {
+        return Err(format!("{text:?} does not match {pattern}"));
     }
     Ok(value)
 }

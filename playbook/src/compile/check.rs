@@ -81,11 +81,11 @@ impl Compiler {
     }
 
     fn check_over(&mut self, manifest: &Manifest, placed: &Placed) {
-        if let (Some(name), Some(place)) = (set_of(&placed.step.over), placed.targets) {
-            if !manifest.targets.contains_key(name) {
-                let hint = nearest::hint(name, manifest.targets.keys().map(String::as_str));
-                self.problem("E0302", place, format!("there is no target set `{name}`"), hint);
-            }
+        if let (Some(name), Some(place)) = (set_of(&placed.step.over), placed.targets)
+            && !manifest.targets.contains_key(name)
+        {
+            let hint = nearest::hint(name, manifest.targets.keys().map(String::as_str));
+            self.problem("E0302", place, format!("there is no target set `{name}`"), hint);
         }
         let Kind::Do { action, .. } = &placed.step.kind else {
             return;
@@ -152,7 +152,7 @@ impl Compiler {
                     }
                 }
                 "steps" if !matches!(used.at, Where::Targets | Where::Select) => {
-                    self.check_step(steps, used, own, at, path)
+                    self.check_step(steps, used, own, at, path);
                 }
                 _ => {}
             }
@@ -264,17 +264,18 @@ impl Compiler {
                 );
             }
         }
-        if let Some(at) = at {
-            if at != number && !steps.before[at].contains(&number) {
-                let reader = &steps.steps[at].step.name;
-                self.problem(
-                    "E0310",
-                    used.place,
-                    format!("`{reader}` reads `steps.{name}`, which may not have ended when it starts"),
-                    format!("add `{name}.done` to the needs of `{reader}`"),
-                );
-                return;
-            }
+        if let Some(at) = at
+            && at != number
+            && !steps.before[at].contains(&number)
+        {
+            let reader = &steps.steps[at].step.name;
+            self.problem(
+                "E0310",
+                used.place,
+                format!("`{reader}` reads `steps.{name}`, which may not have ended when it starts"),
+                format!("add `{name}.done` to the needs of `{reader}`"),
+            );
+            return;
         }
         let sure = at.is_some_and(|at| steps.sure[at].contains(&number));
         let guarded = used.reads(&["steps", name, "status"]) || own.is_some_and(|own| self.guards(own, name));

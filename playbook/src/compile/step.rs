@@ -321,7 +321,7 @@ impl Compiler {
                 ),
             }
         }
-        if !items.last().is_some_and(|item| item.get("else").is_some()) {
+        if items.last().is_none_or(|item| item.get("else").is_none()) {
             self.problem(
                 "E0126",
                 node.place,

@@ -98,15 +98,15 @@ impl Compiler {
         let pattern = fields
             .get("pattern")
             .and_then(|n| Some((n.place, self.text(n, "`pattern`")?)));
-        if let Some((place, pattern)) = &pattern {
-            if let Err(why) = bind::pattern(pattern) {
-                self.problem(
-                    "E0111",
-                    *place,
-                    format!("`pattern`: {why}"),
-                    "it is a regular expression that the whole text must match",
-                );
-            }
+        if let Some((place, pattern)) = &pattern
+            && let Err(why) = bind::pattern(pattern)
+        {
+            self.problem(
+                "E0111",
+                *place,
+                format!("`pattern`: {why}"),
+                "it is a regular expression that the whole text must match",
+            );
         }
         let mut input = Input {
             kind,

@@ -162,7 +162,7 @@ impl<'a> Scope<'a> {
                     match part {
                         TextPart::Text(part) => text.push_str(part),
                         TextPart::Expression(expression) => {
-                            text.push_str(&value::as_text(&self.eval(expression)?))
+                            text.push_str(&value::as_text(&self.eval(expression)?));
                         }
                     }
                 }

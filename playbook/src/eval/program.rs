@@ -170,10 +170,10 @@ impl Walk {
 
     fn comprehension(&mut self, it: &ComprehensionExpr, nested: u32, bound: &[String]) {
         self.expr(&it.iter_range, nested, bound);
-        if let Some((_, path)) = path_of(&it.iter_range) {
-            if !bound.contains(&path[0]) {
-                self.ranges.insert(path);
-            }
+        if let Some((_, path)) = path_of(&it.iter_range)
+            && !bound.contains(&path[0])
+        {
+            self.ranges.insert(path);
         }
         // Going over a part of the item of the comprehension around walks the same tree once.
         let dependent =
