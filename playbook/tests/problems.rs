@@ -2,6 +2,7 @@
 //! write the texts anew, and read the difference.
 
 use std::path::Path;
+#![expect(clippy::disallowed_methods, reason = "a test reads its cases from files")]
 
 #[test]
 fn every_problem_is_told_with_its_place() {
