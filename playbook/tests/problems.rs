@@ -1,8 +1,9 @@
 //! Bad playbooks and what is said of them: `problems/*.yaml`, each beside its expected text. Set `UPDATE=1` to
 //! write the texts anew, and read the difference.
 
-use std::path::Path;
 #![expect(clippy::disallowed_methods, reason = "a test reads its cases from files")]
+
+use std::path::Path;
 
 #[test]
 fn every_problem_is_told_with_its_place() {

@@ -340,10 +340,6 @@ impl Compiler {
             .collect()
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "four facts about one construct, named where they are bound"
-    )]
     fn over(
         &mut self,
         fields: &Fields<'_>,
