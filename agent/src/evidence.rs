@@ -31,6 +31,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const TRIES_MAX: u32 = 40;
 const PAUSE_MS_MIN: u64 = 200;
 const PAUSE_MS_MAX: u64 = 5_000;
+/// Where a coordinator puts the stable code of a refusal.
+const CODE_KEY: &str = "cordon-code";
 /// How long a coordinator may take to say what it holds.
 const OFFSET_WITHIN: Duration = Duration::from_secs(10);
 
@@ -267,6 +269,13 @@ fn upload_id(key: &AttemptKey, path: &[u8], meta: &Metadata) -> String {
 
 fn failed(status: tonic::Status) -> Failed {
     let text = format!("{:?}: {}", status.code(), status.message());
+    let stable = status
+        .metadata()
+        .get(CODE_KEY)
+        .and_then(|code| code.to_str().ok());
+    if stable == Some("too_large") {
+        return Failed::ForGood(ActionError::new("too_large", status.message().to_owned()));
+    }
     match status.code() {
         // What another node, or the same a moment later, may answer otherwise.
         Code::Unavailable
