@@ -90,6 +90,14 @@ impl Plan<'_> {
                 },
             },
         };
+        // What took hold of a host is not done a second time because its output was not liked.
+        let shared = self.run.steps[usize::from(step)].shared.as_ref();
+        if shared.is_none_or(|shared| shared.impact >= catalogue::Impact::Contain) {
+            return Verdict::Failed {
+                error: Some(failed),
+                again: false,
+            };
+        }
         scope.bind("error", &error_value(&failed));
         match again.map_or(Ok(true), |when| scope.test(when)) {
             Ok(again) => Verdict::Failed {

@@ -68,7 +68,11 @@ impl Run {
                         .events
                         .push(self.id, step, item, TaskEvent::Late { attempt, said });
                 }
-                Err(format!("the task is over: {}", status.as_str()))
+                Err(if status.is_end() {
+                    format!("the task is over: {}", status.as_str())
+                } else {
+                    format!("attempt {} is over", report.key.attempt)
+                })
             }
         }
     }

@@ -1,0 +1,196 @@
+//! Random lives of a cluster: whatever comes in whatever order, the state stays true, replays are equal,
+//! and every run ends.
+
+mod world;
+
+use engine::command::{Outcome, OutcomeStatus, Report, ReportBody};
+use engine::id::NodeId;
+use engine::{Actor, Command, Reply, State};
+use proptest::prelude::*;
+use serde_json::json;
+use world::World;
+
+const PLAYBOOKS: [&[&str]; 3] = [
+    &[
+        "playbook p",
+        "step one parallel=2 retry=1/500 queue=5000 attempt=4000 continue=1",
+        "step cut action=host.isolate needs=one.done queue=5000 heartbeat=1000 continue=1 | with mode \"network\" | with ttl \"1h\"",
+        "step undo action=host.release needs=cut.failed total=9000",
+        "finally tidy action=host.release queue=3000",
+    ],
+    &[
+        "playbook q timeout=20000",
+        "step a delay=700",
+        "step b needs=a parallel=1 queue=4000",
+        "step c needs=a,b.done",
+        "finally z queue=2000",
+    ],
+    &[
+        "playbook s",
+        "step lone action=process.kill queue=1000 | with processes [{\"pid\":7,\"start_ticks\":1}]",
+    ],
+];
+
+/// One thing that happens, from three random bytes.
+fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
+    let host = a % 4;
+    let task = pick(world, a, b);
+    let line = match what % 18 {
+        0 | 1 => {
+            let n = world.log.len();
+            format!("run run{n} {}", ["p", "q", "s"][usize::from(a % 3)])
+        }
+        2 => format!("attach a{host} node={} session={}", 1 + b % 3, world.log.len()),
+        3 => format!(
+            "attach a{host} node={} session={} boot=b{b}",
+            1 + b % 3,
+            world.log.len()
+        ),
+        4 => match world
+            .state
+            .agent(&world::agent(&format!("a{host}")))
+            .and_then(|x| x.session.clone())
+        {
+            Some(session) => format!(
+                "detach a{host} node={} session={}",
+                session.node.0, session.session
+            ),
+            None => return,
+        },
+        5 | 6 => format!("tick {}", u64::from(a) * u64::from(b)),
+        7 => "to-deadline".into(),
+        8 => match world.state.active_runs().next() {
+            Some(run) => format!(
+                "cancel {}",
+                String::from_utf8_lossy(run.id.0.as_bytes()).trim_end_matches('\0')
+            ),
+            None => return,
+        },
+        9 if a == 7 => format!("revoke-agent a{host}"),
+        10 => "snapshot".into(),
+        11 => "leader off".into(),
+        12 | 13 => "leader on".into(),
+        14 => match task {
+            Some(task) => format!("started {task}"),
+            None => return,
+        },
+        15 => match task {
+            Some(task) => format!("ended {task} failed by=a{host}"),
+            None => return,
+        },
+        _ => match task {
+            Some(task) => {
+                let how = ["succeeded", "succeeded", "failed", "cancelled", "unknown"][usize::from(b % 5)];
+                format!("ended {task} {how}")
+            }
+            None => return,
+        },
+    };
+    world.line(&line);
+}
+
+/// A task that is handed out, or some other.
+fn pick(world: &World, a: u8, b: u8) -> Option<String> {
+    let handed: Vec<_> = world
+        .state
+        .agents()
+        .flat_map(|agent| world.state.assignments(&agent.id))
+        .collect();
+    let assignment = handed.get(usize::from(a) % handed.len().max(1))?;
+    let run = String::from_utf8_lossy(assignment.key.task.run.0.as_bytes())
+        .trim_end_matches('\0')
+        .to_owned();
+    let item = if b == 255 { 0 } else { assignment.key.task.item };
+    Some(format!("{run}/{}/{item}", assignment.step))
+}
+
+fn live(script: &[(u8, u8, u8)]) -> World {
+    let mut world = World::with_agents(4);
+    for line in PLAYBOOKS.into_iter().flatten() {
+        world.line(line);
+    }
+    for &event in script {
+        happen(&mut world, event);
+    }
+    world
+}
+
+fn script() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
+    proptest::collection::vec(any::<(u8, u8, u8)>(), 0..70)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Every command keeps the invariants (checked after each line), the same log gives the same state, and
+    /// a snapshot taken anywhere goes on in the same way.
+    #[test]
+    fn replays_are_equal(script in script(), cut in any::<prop::sample::Index>()) {
+        let world = live(&script);
+        let mut again = State::default();
+        let mut replies = Vec::new();
+        for (index, at, envelope) in &world.log {
+            replies.push(again.apply(*index, *at, envelope));
+        }
+        prop_assert_eq!(again.hash(), world.state.hash());
+        let cut = cut.index(world.log.len());
+        let mut resumed = State::default();
+        for (n, (index, at, envelope)) in world.log.iter().enumerate() {
+            if n == cut {
+                resumed = State::decode(&resumed.encode()).expect("a snapshot can be read again");
+            }
+            prop_assert_eq!(&resumed.apply(*index, *at, envelope), &replies[n]);
+        }
+        prop_assert_eq!(resumed.encode(), world.state.encode());
+    }
+
+    /// Once nothing comes any more but the time, every run ends.
+    #[test]
+    fn every_run_ends(script in script()) {
+        let mut world = live(&script);
+        world.line("leader on");
+        for round in 0.. {
+            prop_assert!(round < 2_000, "deadlines end");
+            if world.state.runs_active() == 0 {
+                break;
+            }
+            prop_assert!(world.state.next_deadline().is_some(), "what is not over has a deadline");
+            world.line("to-deadline");
+        }
+        for run in world.state.runs_newest_first() {
+            prop_assert!(run.steps.iter().all(|step| step.status.is_end()));
+        }
+    }
+
+    /// Reports give the same tasks in one entry and in many.
+    #[test]
+    fn batches_make_no_difference(outcomes in proptest::collection::vec((0u8..5, any::<bool>()), 40)) {
+        let mut worlds: Vec<_> = (0..2).map(|_| {
+            let mut world = World::with_agents(40);
+            world.line("playbook p");
+            world.line("step one retry=1/500");
+            world.line("run r p");
+            world.leader = false;
+            world
+        }).collect();
+        let reports: Vec<_> = outcomes.iter().enumerate().flat_map(|(item, (how, started))| {
+            let key = worlds[0].key(&format!("r/one/{item}"));
+            let agent = worlds[0].state.run(&key.task.run).and_then(|r| r.agent_of(0, key.task.item)).cloned().expect("an agent");
+            let status = [OutcomeStatus::Succeeded, OutcomeStatus::Failed, OutcomeStatus::Cancelled, OutcomeStatus::Unknown][usize::from(*how % 4)];
+            let ended = ReportBody::Ended(Outcome { status, output: json!({"n": item}), error: None });
+            let began = started.then(|| Report { agent: agent.clone(), key, body: ReportBody::Started });
+            began.into_iter().chain(std::iter::once(Report { agent, key, body: ended }))
+        }).collect();
+        let node = NodeId(1);
+        let taken = worlds[0].apply(Actor::Node(node), Command::Reports { node, reports: reports.clone() });
+        prop_assert_eq!(taken, Reply::Reports(vec![None; reports.len()]));
+        for report in reports {
+            worlds[1].apply(Actor::Node(node), Command::Reports { node, reports: vec![report] });
+        }
+        let tasks: Vec<Vec<_>> = worlds.iter().map(|world| {
+            let run = world.state.active_runs().next().expect("the run");
+            run.tasks(0, 0).map(|t| (t.status(), t.attempts(), t.output().map(str::to_owned), t.task.wake)).collect()
+        }).collect();
+        prop_assert_eq!(&tasks[0], &tasks[1]);
+    }
+}

@@ -1,0 +1,769 @@
+//! A world around one state, driven by lines of a small language: time, agents, and a leader whose
+//! planner runs after every command, as it does in a coordinator.
+#![allow(dead_code, reason = "each test uses its own part")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use engine::command::{
+    Custody, NodeInfo, Outcome, OutcomeStatus, Report, ReportBody, SessionClosed, SessionOpened, StartRun,
+    TaskError,
+};
+use engine::id::{AgentId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
+use engine::planner::{Decision, NewTasks, Planner, Verdict};
+use engine::{Actor, Command, Effect, Envelope, Reply, State, Timestamp};
+use playbook::manifest::{
+    Expression, Kind, Limits, Manifest, Need, NeedState, OnFailure, Over, Retry, Rule, Step, Strategy,
+    TargetSet, TargetSource, Template, Timeout,
+};
+use serde_json::{Value, json};
+use sha2::Digest as _;
+
+pub struct World {
+    pub state: State,
+    pub planner: Planner,
+    pub log: Vec<(u64, Timestamp, Envelope)>,
+    pub out: String,
+    pub now: u64,
+    /// Plan after every command.
+    pub leader: bool,
+    playbooks: BTreeMap<String, Manifest>,
+    request: Option<RequestId>,
+    actor: Actor,
+}
+
+impl World {
+    pub fn new() -> World {
+        World {
+            state: State::default(),
+            planner: Planner::default(),
+            log: Vec::new(),
+            out: String::new(),
+            now: 1_000_000,
+            leader: true,
+            playbooks: BTreeMap::new(),
+            request: None,
+            actor: Actor::Operator("alice".into()),
+        }
+    }
+
+    /// Three members, `n` agents a0.. attached to node 1, and time.
+    pub fn with_agents(n: usize) -> World {
+        let mut world = World::new();
+        world.line("bootstrap");
+        world.line(&format!("token t uses={} ttl=100000", n.max(1)));
+        for i in 0..n {
+            world.line(&format!("enroll t key=k{i} host=a{i}"));
+            world.line(&format!("attach a{i} node=1 session={} key=k{i}", i + 1));
+        }
+        world
+    }
+
+    /// Applies a command at the world's time.
+    pub fn apply(&mut self, actor: Actor, command: Command) -> Reply {
+        let envelope = Envelope {
+            request: self.request.take(),
+            actor,
+            command,
+        };
+        // What travels is what is applied.
+        let envelope = Envelope::decode(&envelope.encode()).expect("an envelope can be read again");
+        let index = self.state.applied_index() + 1;
+        let at = Timestamp(self.now);
+        let applied = self.state.apply(index, at, &envelope);
+        self.log.push((index, at, envelope));
+        for effect in &applied.effects {
+            match effect {
+                Effect::Run(_) | Effect::Planned(_) | Effect::Presence => {}
+                Effect::Assignments(agent) => {
+                    let all: Vec<_> = self
+                        .state
+                        .assignments(agent)
+                        .iter()
+                        .map(|a| {
+                            format!(
+                                "{}/{}#{}{}",
+                                a.step,
+                                a.key.task.item,
+                                a.key.attempt,
+                                a.cancel.as_ref().map_or("".into(), |c| format!(" STOP({c})"))
+                            )
+                        })
+                        .collect();
+                    let _ = writeln!(self.out, "  -> {agent}: [{}]", all.join(", "));
+                }
+                other => {
+                    let _ = writeln!(self.out, "  -> {other:?}");
+                }
+            }
+        }
+        self.planner.note(&applied.effects);
+        applied.reply
+    }
+
+    fn ask(&mut self, actor: Actor, command: Command) {
+        let reply = self.apply(actor, command);
+        match &reply {
+            Reply::Done => {}
+            Reply::Refused(why) => {
+                let _ = writeln!(self.out, "  refused: {why}");
+            }
+            Reply::Enrolled { agent, labels } => {
+                let _ = writeln!(self.out, "  enrolled {agent} {labels:?}");
+            }
+            Reply::RunStarted { run } => {
+                let _ = writeln!(self.out, "  started {}", short(*run));
+            }
+            Reply::Reports(all) | Reply::Sessions(all) => {
+                for why in all.iter().flatten() {
+                    let _ = writeln!(self.out, "  not taken: {why}");
+                }
+            }
+            Reply::Planned { .. } => {}
+        }
+        if self.leader {
+            self.plan();
+        }
+    }
+
+    /// The planner proposes until it has nothing more to say.
+    pub fn plan(&mut self) {
+        for round in 0.. {
+            assert!(round < 1_000, "the planner comes to rest");
+            let commands = self.planner.plan(&self.state, Timestamp(self.now));
+            if commands.is_empty() {
+                return;
+            }
+            for command in commands {
+                if let Command::Plan(decisions) = &command {
+                    for decision in decisions {
+                        let text = self.decision(decision);
+                        let _ = writeln!(self.out, "  plan: {text}");
+                    }
+                }
+                let reply = self.apply(Actor::Leader, command);
+                assert_eq!(reply, Reply::Planned { stale: 0 }, "nothing came between");
+            }
+        }
+    }
+
+    fn decision(&self, decision: &Decision) -> String {
+        let name = |step: &u16| {
+            self.state
+                .run(&decision.run())
+                .map_or(String::new(), |r| r.declared(*step).name.clone())
+        };
+        match decision {
+            Decision::Delay { step, .. } => format!("delay {}", name(step)),
+            Decision::Open {
+                step, from, tasks, ..
+            } => match tasks {
+                NewTasks::Hosts { count } => format!("open {} from {from}: {count} hosts", name(step)),
+                NewTasks::Each(tasks) => format!("open {} from {from}: {} tasks", name(step), tasks.len()),
+            },
+            Decision::Assign { step, .. } => format!("assign {}", name(step)),
+            Decision::Judge { step, verdicts, .. } => {
+                let all: Vec<_> = verdicts
+                    .iter()
+                    .map(|(item, _, v)| match v {
+                        Verdict::Succeeded => format!("{item} succeeded"),
+                        Verdict::Failed { again, .. } => format!("{item} failed again={again}"),
+                    })
+                    .collect();
+                format!("judge {}: {}", name(step), all.join(", "))
+            }
+            Decision::Stop { step, reason, .. } => format!("stop {}: {reason}", name(step)),
+            Decision::Close {
+                step,
+                status,
+                reason,
+                output,
+                ..
+            } => format!(
+                "close {} {} {reason} {}",
+                name(step),
+                status.as_str(),
+                output.as_deref().unwrap_or("")
+            )
+            .trim_end()
+            .to_owned(),
+            Decision::End { outputs, problem, .. } => {
+                format!("end {outputs} {}", problem.as_deref().unwrap_or(""))
+                    .trim_end()
+                    .to_owned()
+            }
+        }
+    }
+
+    /// Carries one line out, and checks the state.
+    pub fn line(&mut self, line: &str) {
+        let _ = writeln!(self.out, "> {line}");
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let mut named: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut plain = Vec::new();
+        for word in rest.split_whitespace() {
+            match word.split_once('=') {
+                Some((k, v)) if k.bytes().all(|b| b.is_ascii_lowercase()) => {
+                    named.insert(k, v);
+                }
+                _ => plain.push(word),
+            }
+        }
+        let number =
+            |name: &str, default: u64| named.get(name).map_or(default, |v| v.parse().expect("a number"));
+        match verb {
+            "as" => self.actor = Actor::Operator(plain[0].into()),
+            "leader" => {
+                self.leader = plain[0] == "on";
+                if self.leader {
+                    self.planner = Planner::new(&self.state);
+                    self.plan();
+                }
+            }
+            "request" => self.request = Some(RequestId(uuid(plain[0]))),
+            "bootstrap" => {
+                let nodes = (1..=3)
+                    .map(|n| NodeInfo {
+                        node: NodeId(n),
+                        name: format!("c{n}"),
+                        peer_endpoint: format!("c{n}:7402"),
+                        agent_endpoint: format!("c{n}:7401"),
+                        operator_endpoint: format!("c{n}:7400"),
+                        enroll_endpoint: format!("c{n}:7403"),
+                    })
+                    .collect();
+                let cluster = uuid(named.get("id").unwrap_or(&"cluster"));
+                self.ask(
+                    Actor::Leader,
+                    Command::Bootstrap {
+                        cluster,
+                        trust_domain: "cordon.test".into(),
+                        nodes,
+                    },
+                );
+            }
+            "remove-node" => self.ask(
+                self.actor.clone(),
+                Command::RemoveNode {
+                    node: NodeId(plain[0].parse().expect("a node")),
+                },
+            ),
+            "token" => {
+                let command = Command::CreateToken {
+                    id: plain[0].into(),
+                    hash: digest(plain[0]),
+                    uses: number("uses", 1) as u32,
+                    expires_at: Timestamp(self.now + number("ttl", 600) * 1000),
+                    labels: named
+                        .get("label")
+                        .map(|l| ("role".to_owned(), (*l).to_owned()))
+                        .into_iter()
+                        .collect(),
+                    agent: named.get("agent").map(|a| agent(a)),
+                };
+                self.ask(self.actor.clone(), command);
+            }
+            "revoke-token" => self.ask(self.actor.clone(), Command::RevokeToken { id: plain[0].into() }),
+            "enroll" => self.ask(
+                Actor::Node(NodeId(1)),
+                Command::Enroll {
+                    token: digest(plain[0]),
+                    key: digest(named["key"]),
+                    hostname: (*named.get("host").unwrap_or(&"")).into(),
+                },
+            ),
+            "renew" => self.ask(
+                Actor::Node(NodeId(1)),
+                Command::RenewKey {
+                    agent: agent(plain[0]),
+                    current: digest(named["current"]),
+                    next: digest(named["next"]),
+                },
+            ),
+            "revoke-agent" => self.ask(
+                self.actor.clone(),
+                Command::RevokeAgent {
+                    agent: agent(plain[0]),
+                    reason: "stolen".into(),
+                },
+            ),
+            "attach" => {
+                let id = agent(plain[0]);
+                let running = named.get("running").map(|at| self.key(at)).into_iter().collect();
+                let node = NodeId(number("node", 1));
+                let opened = SessionOpened {
+                    key: named.get("key").map_or_else(
+                        || self.state.agent(&id).map_or(digest("none"), |a| a.key),
+                        |k| digest(k),
+                    ),
+                    agent: id,
+                    session: number("session", 1),
+                    version: "0.1.0".into(),
+                    boot_id: (*named.get("boot").unwrap_or(&"boot")).into(),
+                    facts: r#"{"os":"linux"}"#.into(),
+                    running,
+                };
+                self.ask(
+                    Actor::Node(node),
+                    Command::Sessions {
+                        node,
+                        opened: vec![opened],
+                        closed: vec![],
+                        facts: vec![],
+                    },
+                );
+            }
+            "detach" => {
+                let node = NodeId(number("node", 1));
+                let closed = vec![SessionClosed {
+                    agent: agent(plain[0]),
+                    session: number("session", 1),
+                }];
+                self.ask(
+                    Actor::Node(node),
+                    Command::Sessions {
+                        node,
+                        opened: vec![],
+                        closed,
+                        facts: vec![],
+                    },
+                );
+            }
+            "playbook" => {
+                self.playbooks.insert(
+                    plain[0].into(),
+                    Manifest {
+                        format: 1,
+                        playbook: plain[0].into(),
+                        version: 1,
+                        info: Value::Null,
+                        inputs: BTreeMap::new(),
+                        limits: Limits {
+                            timeout_ms: named.get("timeout").map(|t| t.parse().expect("ms")),
+                            max_targets: None,
+                        },
+                        targets: [(
+                            "all".to_owned(),
+                            TargetSet {
+                                source: TargetSource::Hosts(Template::Literal(json!([]))),
+                                max: None,
+                                allow_empty: named.contains_key("empty"),
+                            },
+                        )]
+                        .into(),
+                        steps: vec![],
+                        finally: vec![],
+                        outputs: BTreeMap::new(),
+                    },
+                );
+            }
+            "output" => {
+                let (name, text) = rest.split_once(' ').expect("output NAME JSON or = EXPRESSION");
+                let manifest = self.playbooks.values_mut().next_back().expect("a playbook first");
+                manifest.outputs.insert(name.into(), template(text));
+            }
+            "step" | "finally" => {
+                let manifest = self.playbooks.values_mut().next_back().expect("a playbook first");
+                let step = step(manifest, rest);
+                if verb == "step" {
+                    manifest.steps.push(step)
+                } else {
+                    manifest.finally.push(step)
+                }
+            }
+            "run" => {
+                let manifest = self.playbooks[plain[1]].clone();
+                let hosts = named.get("on").copied().unwrap_or("");
+                let mut hosts: Vec<_> = hosts.split(',').filter(|h| !h.is_empty()).map(agent).collect();
+                if hosts.is_empty() && !named.contains_key("empty") {
+                    hosts = self
+                        .state
+                        .agents()
+                        .filter(|a| a.revoked.is_none())
+                        .map(|a| a.id.clone())
+                        .collect();
+                }
+                hosts.sort();
+                let start = StartRun {
+                    run: RunId(uuid(plain[0])),
+                    manifest_hash: manifest.sha256().parse().expect("a hash"),
+                    manifest,
+                    inputs: json!({}),
+                    targets: [("all".to_owned(), hosts)].into(),
+                    config: json!({}),
+                };
+                self.ask(self.actor.clone(), Command::StartRun(Box::new(start)));
+            }
+            "cancel" => self.ask(
+                self.actor.clone(),
+                Command::CancelRun {
+                    run: RunId(uuid(plain[0])),
+                    reason: "enough".into(),
+                },
+            ),
+            // started RUN/STEP/ITEM[#ATTEMPT] [by=agent]
+            "started" | "ended" => {
+                let key = self.key(plain[0]);
+                let by = named
+                    .get("by")
+                    .map(|a| agent(a))
+                    .or_else(|| {
+                        self.state
+                            .run(&key.task.run)?
+                            .agent_of(key.task.step, key.task.item)
+                            .cloned()
+                    })
+                    .unwrap_or_else(|| agent("nobody"));
+                let body = if verb == "started" {
+                    ReportBody::Started
+                } else {
+                    let status = match plain[1] {
+                        "succeeded" => OutcomeStatus::Succeeded,
+                        "failed" => OutcomeStatus::Failed,
+                        "cancelled" => OutcomeStatus::Cancelled,
+                        "unknown" => OutcomeStatus::Unknown,
+                        other => panic!("no outcome {other}"),
+                    };
+                    let error = (status != OutcomeStatus::Succeeded).then(|| TaskError {
+                        code: (*named.get("code").unwrap_or(&"broken")).into(),
+                        message: "as told".into(),
+                    });
+                    let output = plain
+                        .get(2)
+                        .map_or(Value::Null, |t| serde_json::from_str(t).expect("JSON"));
+                    ReportBody::Ended(Outcome {
+                        status,
+                        output,
+                        error,
+                    })
+                };
+                let report = Report { agent: by, key, body };
+                self.ask(
+                    Actor::Node(NodeId(1)),
+                    Command::Reports {
+                        node: NodeId(1),
+                        reports: vec![report],
+                    },
+                );
+            }
+            "custody" => {
+                let key = self.key(plain[0]);
+                let by = self
+                    .state
+                    .run(&key.task.run)
+                    .and_then(|r| r.agent_of(key.task.step, key.task.item))
+                    .cloned();
+                self.ask(
+                    Actor::Node(NodeId(1)),
+                    Command::Custody(Box::new(Custody {
+                        sha256: digest(plain[1]),
+                        size_bytes: 3,
+                        agent: by.unwrap_or_else(|| agent("nobody")),
+                        path: b"/tmp/x".to_vec(),
+                        task: key.task,
+                        collected_at: Timestamp(self.now),
+                        changed_during_read: false,
+                        nodes: plain[2]
+                            .split(',')
+                            .map(|n| NodeId(n.parse().expect("a node")))
+                            .collect(),
+                    })),
+                );
+                for record in self.state.evidence() {
+                    let _ = writeln!(
+                        self.out,
+                        "  {:?} {} on {:?}",
+                        record.sha256, record.agent, record.nodes
+                    );
+                }
+            }
+            "tick" => {
+                self.now += plain[0].parse::<u64>().expect("ms");
+                self.ask(Actor::Leader, Command::Tick);
+            }
+            "to-deadline" => match self.state.next_deadline() {
+                None => {
+                    let _ = writeln!(self.out, "  no deadline");
+                }
+                Some(at) => {
+                    let _ = writeln!(self.out, "  in {} ms", at.0.saturating_sub(self.now));
+                    self.now = self.now.max(at.0);
+                    self.ask(Actor::Leader, Command::Tick);
+                }
+            },
+            "show" => self.show(plain[0]),
+            "snapshot" => {
+                let again = State::decode(&self.state.encode()).expect("a snapshot can be read again");
+                assert_eq!(again.hash(), self.state.hash());
+                self.state = again;
+            }
+            other => panic!("no verb {other}"),
+        }
+        self.state.check();
+    }
+
+    fn show(&mut self, what: &str) {
+        match what {
+            "runs" => {
+                for run in self.state.runs_newest_first() {
+                    let _ = writeln!(
+                        self.out,
+                        "  {} {} {} outputs {}",
+                        short(run.id),
+                        run.status.as_str(),
+                        run.reason,
+                        run.outputs.as_ref().map_or("-".into(), |o| o.to_string())
+                    );
+                    for (n, step) in run.steps.iter().enumerate() {
+                        let _ = writeln!(
+                            self.out,
+                            "    {} {} {}",
+                            run.declared(n as u16).name,
+                            step.status.as_str(),
+                            step.reason
+                        );
+                        for task in run.tasks(n as u16, 0) {
+                            let error = task
+                                .error()
+                                .map_or(String::new(), |e| format!(" {}: {}", e.code, e.message));
+                            let _ = writeln!(
+                                self.out,
+                                "      {} {} {} attempts={}{}{error}",
+                                task.item,
+                                task.agent.map_or("-", |a| a.as_str()),
+                                task.status(),
+                                task.attempts(),
+                                task.output().map_or(String::new(), |o| format!(" {o}"))
+                            );
+                        }
+                    }
+                }
+            }
+            "agents" => {
+                for agent in self.state.agents() {
+                    let _ = writeln!(
+                        self.out,
+                        "  {} online={} open={} alarm={:?} revoked={:?}",
+                        agent.id,
+                        agent.is_online(),
+                        agent.tasks_open(),
+                        agent.alarm,
+                        agent.revoked
+                    );
+                }
+            }
+            "tokens" => {
+                for token in self.state.tokens() {
+                    let _ = writeln!(
+                        self.out,
+                        "  {} {}/{} revoked={} by {}",
+                        token.id,
+                        token.used(),
+                        token.uses,
+                        token.revoked,
+                        token.created_by
+                    );
+                }
+            }
+            "audit" => {
+                for r in self.state.audit_after(0, 1000) {
+                    let subject = r.subject.parse::<RunId>().map_or(r.subject.clone(), short);
+                    let _ = writeln!(
+                        self.out,
+                        "  {} @{} {} {} {subject} {}",
+                        r.sequence, r.index, r.actor, r.verb, r.detail
+                    );
+                }
+            }
+            other => panic!("no view {other}"),
+        }
+    }
+
+    /// RUN/STEP/ITEM, the current attempt; or RUN/STEP/ITEM#ATTEMPT@TOKEN.
+    pub fn key(&self, text: &str) -> AttemptKey {
+        let (task, exact) = text
+            .split_once('#')
+            .map_or((text, None), |(t, e)| (t, e.split_once('@')));
+        let mut parts = task.split('/');
+        let mut part = || parts.next().expect("RUN/STEP/ITEM");
+        let run = RunId(uuid(part()));
+        let step = self.state.step_number(&run, part()).expect("a step");
+        let task = TaskKey {
+            run,
+            step,
+            item: part().parse().expect("an item"),
+        };
+        match exact {
+            Some((attempt, token)) => AttemptKey {
+                task,
+                attempt: attempt.parse().expect("attempt"),
+                token: token.parse().expect("token"),
+            },
+            None => {
+                let (attempt, token) = self
+                    .state
+                    .tasks(&run, step, task.item)
+                    .next()
+                    .map_or((1, 1), |t| (t.task.attempt, t.task.token));
+                AttemptKey { task, attempt, token }
+            }
+        }
+    }
+}
+
+/// A step: NAME action=host.info [over=all] [needs=a,b.done] [parallel=2] [retry=2/1000] [queue=ms] [attempt=ms]
+/// [total=ms] [heartbeat=ms] [delay=ms] [continue=1] | when EXPR | expect EXPR | fail EXPR | again EXPR |
+/// foreach EXPR | host EXPR | with NAME EXPR
+pub fn step(manifest: &Manifest, text: &str) -> Step {
+    let mut clauses = text.split(" | ");
+    let mut words = clauses.next().expect("a name").split_whitespace();
+    let mut step = Step {
+        name: words.next().expect("a name").into(),
+        kind: Kind::Do {
+            action: "host.info".into(),
+            with: BTreeMap::new(),
+        },
+        needs: vec![],
+        when: None,
+        when_per_task: false,
+        over: Over::Targets("all".into()),
+        strategy: Strategy::default(),
+        retry: None,
+        timeout: Timeout::default(),
+        delay_ms: 0,
+        expect: None,
+        on_failure: OnFailure::Fail,
+    };
+    for word in words {
+        let (name, value) = word.split_once('=').expect("name=value");
+        let ms = || Some(value.parse::<u64>().expect("ms"));
+        match name {
+            "action" => {
+                step.kind = Kind::Do {
+                    action: value.into(),
+                    with: BTreeMap::new(),
+                }
+            }
+            "needs" => {
+                for need in value.split(',') {
+                    let (name, state) = need.split_once('.').unwrap_or((need, ""));
+                    let state = match state {
+                        "done" => NeedState::Done,
+                        "failed" => NeedState::Failed,
+                        _ => NeedState::Succeeded,
+                    };
+                    step.needs.push(Need {
+                        step: manifest.step_number(name).expect("an earlier step"),
+                        state,
+                    });
+                }
+            }
+            "parallel" => step.strategy.max_parallel = ms().map(|n| n as u32),
+            "retry" => {
+                let (max, pause) = value.split_once('/').expect("max/ms");
+                step.retry = Some(Retry {
+                    max: max.parse().expect("max"),
+                    initial_ms: pause.parse().expect("ms"),
+                    factor: 2.0,
+                    delay_ms_max: 60_000,
+                    jitter: false,
+                    when: None,
+                });
+            }
+            "queue" => step.timeout.queue_ms = ms(),
+            "attempt" => step.timeout.attempt_ms = ms(),
+            "total" => step.timeout.total_ms = ms(),
+            "heartbeat" => step.timeout.heartbeat_ms = ms(),
+            "delay" => step.delay_ms = ms().expect("ms"),
+            "continue" => step.on_failure = OnFailure::Continue,
+            other => panic!("no option {other}"),
+        }
+    }
+    for clause in clauses {
+        let (name, text) = clause.split_once(' ').expect("clause TEXT");
+        let expression = Expression(text.into());
+        match name {
+            "when" => {
+                step.when_per_task =
+                    text.contains("target") || text.contains("here_") || text.contains("item_");
+                step.when = Some(expression);
+            }
+            "expect" => step.expect = Some(expression),
+            "fail" => step.strategy.fail_when = Some(expression),
+            "again" => {
+                if let Some(retry) = &mut step.retry {
+                    retry.when = Some(expression)
+                }
+            }
+            "foreach" => {
+                step.over = Over::ForEach {
+                    list: expression,
+                    name: "item_".into(),
+                    distinct: true,
+                    host: None,
+                }
+            }
+            "host" => {
+                if let Over::ForEach { host, .. } = &mut step.over {
+                    *host = Some(playbook::manifest::ItemHost {
+                        id: expression,
+                        within: "all".into(),
+                    });
+                }
+            }
+            "with" => {
+                if let Kind::Do { with, .. } = &mut step.kind {
+                    let (name, text) = text.split_once(' ').expect("with NAME VALUE");
+                    with.insert(name.into(), template(text));
+                }
+            }
+            // decide NAME VALUE [if EXPR]
+            "decide" => {
+                let (set, when) = text
+                    .split_once(" if ")
+                    .map_or((text, None), |(s, w)| (s, Some(Expression(w.into()))));
+                let (name, value) = set.split_once(' ').expect("decide NAME VALUE");
+                let rule = Rule {
+                    when,
+                    set: [(name.to_owned(), template(value))].into(),
+                };
+                match &mut step.kind {
+                    Kind::Decide { rules } => rules.push(rule),
+                    kind => *kind = Kind::Decide { rules: vec![rule] },
+                }
+                step.over = Over::Once;
+            }
+            other => panic!("no clause {other}"),
+        }
+    }
+    step
+}
+
+fn template(text: &str) -> Template {
+    match text.strip_prefix("= ") {
+        Some(expression) => Template::Expression(Expression(expression.into())),
+        None => Template::Literal(serde_json::from_str(text).expect("JSON")),
+    }
+}
+
+pub fn digest(name: &str) -> Digest {
+    Digest(sha2::Sha256::digest(name).into())
+}
+
+pub fn agent(id: &str) -> AgentId {
+    id.parse().expect("an agent's id")
+}
+
+pub fn uuid(name: &str) -> uuid::Uuid {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    uuid::Uuid::from_bytes(bytes)
+}
+
+fn short(run: RunId) -> String {
+    String::from_utf8_lossy(run.0.as_bytes())
+        .trim_end_matches('\0')
+        .to_owned()
+}
