@@ -9,6 +9,7 @@
 //! value; nothing here ever parses it.
 
 mod bind;
+pub mod canonical;
 mod compile;
 pub mod eval;
 pub mod library;

@@ -344,8 +344,8 @@ impl Manifest {
     /// The SHA-256 of the manifest's canonical JSON (sorted keys, no spaces), in lower-case hex.
     pub fn sha256(&self) -> String {
         use sha2::{Digest, Sha256};
-        // Maps are BTreeMaps and structs have a fixed order: the same manifest gives the same bytes.
-        let bytes = serde_json::to_vec(self).expect("a manifest is always representable as JSON");
+        let value = serde_json::to_value(self).expect("a manifest is always representable as JSON");
+        let bytes = crate::canonical::canonical_json(&value);
         hex::encode(Sha256::digest(bytes))
     }
 

@@ -33,7 +33,7 @@ pub struct AuditRecord {
     pub verb: String,
     /// What it was done to: a run, an agent, a token.
     pub subject: String,
-    /// More, a JSON object.
+    /// More, a JSON object with sorted keys.
     pub detail: String,
     /// Over the one before and this one.
     pub hash: Digest,
@@ -119,7 +119,7 @@ impl Audit {
             actor: actor.to_string(),
             verb: verb.to_owned(),
             subject,
-            detail: detail.to_string(),
+            detail: playbook::canonical::canonical_json(detail),
             hash: Digest::default(),
         };
         record.hash = record.chain_hash(&self.head);
