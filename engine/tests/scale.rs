@@ -1,6 +1,12 @@
 //! A fan-out over 10,000 agents through apply and planner. Prints what it took; asserts what it must give
 //! and how few entries that takes, not how long.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the test measures; what it tests does not"
+)]
+
 mod world;
 
 use std::collections::BTreeMap;

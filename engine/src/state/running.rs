@@ -184,7 +184,7 @@ impl Run {
             let state = &mut self.steps[usize::from(step)];
             match state.status {
                 StepStatus::Waiting => {
-                    self.end_step(step, StepStatus::Cancelled, "the run was cancelled", around)
+                    self.end_step(step, StepStatus::Cancelled, "the run was cancelled", around);
                 }
                 StepStatus::Running => self.stop_step(step, "cancelled", around),
                 _ => {}

@@ -366,9 +366,9 @@ impl World {
                 let manifest = self.playbooks.values_mut().next_back().expect("a playbook first");
                 let step = step(manifest, rest);
                 if verb == "step" {
-                    manifest.steps.push(step)
+                    manifest.steps.push(step);
                 } else {
-                    manifest.finally.push(step)
+                    manifest.finally.push(step);
                 }
             }
             "run" => {
@@ -692,7 +692,7 @@ pub fn step(manifest: &Manifest, text: &str) -> Step {
             "fail" => step.strategy.fail_when = Some(expression),
             "again" => {
                 if let Some(retry) = &mut step.retry {
-                    retry.when = Some(expression)
+                    retry.when = Some(expression);
                 }
             }
             "foreach" => {
