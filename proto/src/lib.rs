@@ -8,3 +8,6 @@
 pub mod v1 {
     tonic::include_proto!("cordon.v1");
 }
+
+/// The encoded `FileDescriptorSet` of the protocol: what a test walks to see every RPC.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cordon.descriptors"));

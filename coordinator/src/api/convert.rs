@@ -1,0 +1,215 @@
+//! The state in the words of the wire, for operators. By hand, so that neither side's shape binds the other.
+
+use engine::command::Custody;
+use engine::state::agents::Agent;
+use engine::state::audit::AuditRecord;
+use engine::state::runs::{Run, TaskView};
+use engine::state::tasks::TaskCounts;
+use engine::state::tokens::Token;
+use engine::{State, Timestamp};
+use proto::v1;
+
+/// An agent, with the name of the node that holds its session.
+pub fn agent(state: &State, agent: &Agent) -> v1::Agent {
+    let node = agent.session.as_ref().and_then(|session| state.node(session.node));
+    v1::Agent {
+        id: agent.id.to_string(),
+        online: agent.is_online(),
+        node_id: node.map(|node| node.name.clone()).unwrap_or_default(),
+        labels: agent.labels.clone().into_iter().collect(),
+        facts_json: agent.facts.to_string(),
+        version: agent.version.clone(),
+        enrolled_at_ms: agent.enrolled_at.0,
+        last_attached_ms: time(agent.last_attached_at),
+        key_sha256: agent.key.to_string(),
+        tasks_open: agent.tasks_open(),
+        alarm: agent.alarm.clone().unwrap_or_default(),
+        revoked: agent.revoked.is_some(),
+    }
+}
+
+/// A join token, without its secret, which nobody has.
+pub fn token(token: &Token) -> v1::EnrollToken {
+    v1::EnrollToken {
+        id: token.id.clone(),
+        uses: token.uses,
+        used: token.used(),
+        expires_at_ms: token.expires_at.0,
+        labels: token.labels.clone().into_iter().collect(),
+        revoked: token.revoked,
+        created_by: token.created_by.clone(),
+    }
+}
+
+/// How much of a run is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Everything.
+    Full,
+    /// Without outputs and inputs: one of many.
+    Listed,
+}
+
+/// A run as it stands.
+pub fn run(run: &Run, detail: Detail) -> v1::Run {
+    let full = detail == Detail::Full;
+    let steps = (0..run.steps.len() as u16).map(|number| step(run, number, full)).collect();
+    v1::Run {
+        id: run.id.to_string(),
+        playbook: run.manifest().playbook.clone(),
+        version: run.manifest().version,
+        status: run.status.as_str().into(),
+        requester: run.requester.clone(),
+        created_at_ms: run.created_at.0,
+        ended_at_ms: time(run.ended_at),
+        steps,
+        inputs_json: if full { run.inputs.to_string() } else { String::new() },
+        outputs_json: run.outputs.as_ref().filter(|_| full).map(|outputs| outputs.to_string()).unwrap_or_default(),
+        reason: run.reason.clone(),
+        revision: run.revision,
+        manifest_sha256: run.manifest_hash.to_string(),
+        targets: if full { targets(run) } else { Vec::new() },
+    }
+}
+
+/// The frozen targets of a run.
+pub fn targets(run: &Run) -> Vec<v1::TargetSet> {
+    let set = |(name, agents): (&String, &Vec<engine::id::AgentId>)| v1::TargetSet {
+        name: name.clone(),
+        agent_ids: agents.iter().map(ToString::to_string).collect(),
+    };
+    run.targets.iter().map(set).collect()
+}
+
+fn step(run: &Run, number: u16, full: bool) -> v1::Step {
+    let state = &run.steps[usize::from(number)];
+    let (kind, action) = run.kind(number);
+    let output = state.output.as_ref().filter(|_| full);
+    v1::Step {
+        name: run.declared(number).name.clone(),
+        kind: kind.into(),
+        action: action.unwrap_or_default().into(),
+        status: state.status.as_str().into(),
+        tasks: Some(counts(&state.counts)),
+        output_json: output.map(|output| output.to_string()).unwrap_or_default(),
+        reason: state.reason.clone(),
+        started_at_ms: time(state.started_at),
+        ended_at_ms: time(state.ended_at),
+        finally: run.is_finally(number),
+    }
+}
+
+/// The wire counts what waits for its agent with what its agent has begun: handed out is running.
+fn counts(counts: &TaskCounts) -> v1::TaskCounts {
+    v1::TaskCounts {
+        total: counts.total(),
+        waiting: counts.waiting,
+        running: counts.assigned + counts.running,
+        succeeded: counts.succeeded,
+        failed: counts.failed,
+        skipped: counts.skipped,
+        cancelled: counts.cancelled,
+        expired: counts.expired,
+        unknown: counts.unknown,
+    }
+}
+
+/// A task.
+pub fn task(view: &TaskView<'_>) -> v1::Task {
+    let error = view.error();
+    v1::Task {
+        step: view.step_name.into(),
+        item: view.item,
+        agent_id: view.agent.map(ToString::to_string).unwrap_or_default(),
+        status: view.status().into(),
+        attempts: view.attempts(),
+        token: view.task.token,
+        output_json: view.output().unwrap_or_default().into(),
+        error_code: error.map(|error| error.code.clone()).unwrap_or_default(),
+        error_message: error.map(|error| error.message.clone()).unwrap_or_default(),
+        started_at_ms: time(view.task.started_at),
+        ended_at_ms: time(view.task.ended_at),
+        item_json: view.item_json().unwrap_or_default().into(),
+        action: view.action.into(),
+        impact: view.impact.as_str().into(),
+    }
+}
+
+/// A custody record.
+pub fn evidence(state: &State, custody: &Custody) -> v1::EvidenceRecord {
+    let step = state.run(&custody.task.run).and_then(|run| run.manifest().step(custody.task.step).map(|step| step.name.clone()));
+    let name = |node: &engine::id::NodeId| state.node(*node).map_or_else(|| node.0.to_string(), |node| node.name.clone());
+    v1::EvidenceRecord {
+        sha256: custody.sha256.to_string(),
+        size_bytes: custody.size_bytes,
+        agent_id: custody.agent.to_string(),
+        path: path_for_people(&custody.path),
+        path_bytes: custody.path.clone().into(),
+        run_id: custody.task.run.to_string(),
+        step: step.unwrap_or_default(),
+        item: custody.task.item,
+        collected_at_ms: custody.collected_at.0,
+        changed_during_read: custody.changed_during_read,
+        nodes: custody.nodes.iter().map(name).collect(),
+    }
+}
+
+/// An audit record.
+pub fn audit(record: &AuditRecord) -> v1::AuditRecord {
+    v1::AuditRecord {
+        sequence: record.sequence,
+        index: record.index,
+        at_ms: record.at.0,
+        actor: record.actor.clone(),
+        verb: record.verb.clone(),
+        subject: record.subject.clone(),
+        detail_json: record.detail.clone(),
+        hash: record.hash.to_string(),
+    }
+}
+
+fn time(at: Option<Timestamp>) -> u64 {
+    at.map_or(0, |at| at.0)
+}
+
+/// A host's path as text: what is not UTF-8, and what a terminal would act on, is escaped (R65).
+pub fn path_for_people(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                c if c.is_control() => text.extend(c.escape_default()),
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_escaped_where_they_could_mislead() {
+        assert_eq!(path_for_people("/home/ä/note.txt".as_bytes()), "/home/ä/note.txt");
+        assert_eq!(path_for_people(b"/tmp/\xff\xfe"), "/tmp/\\xff\\xfe");
+        assert_eq!(path_for_people(b"/a\x1b[2J\n\\"), "/a\\u{1b}[2J\\n\\\\");
+    }
+
+    #[test]
+    fn what_is_handed_out_counts_as_running() {
+        let sum = counts(&TaskCounts {
+            waiting: 1,
+            assigned: 2,
+            running: 3,
+            succeeded: 4,
+            ..Default::default()
+        });
+        assert_eq!((sum.total, sum.waiting, sum.running, sum.succeeded), (10, 1, 5, 4));
+    }
+}

@@ -1,0 +1,176 @@
+//! Every error of the APIs, and the one match that makes a status of it.
+//!
+//! A status carries `cordon-code`, stable, for programs, and `cordon-hint`, how to mend it, for people.
+
+use engine::Refusal;
+use tonic::{Code, Status};
+
+use crate::control::{QueryError, SubmitError};
+use crate::evidence::EvidenceError;
+
+/// The metadata key of the stable code.
+pub const CODE_KEY: &str = "cordon-code";
+/// The metadata key of the hint.
+pub const HINT_KEY: &str = "cordon-hint";
+
+/// Why a call is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The table does not allow it, or the certificate is not one that may call.
+    #[error("this certificate may not call that")]
+    NotAllowed,
+    /// The agent's record does not have this certificate's key (any more).
+    #[error("the agent {0} is not enrolled with this key")]
+    NotEnrolled(String),
+    /// A field of the request does not parse.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The playbook does not compile, or cannot be planned: all problems, whole.
+    #[error("{0}")]
+    Playbook(String),
+    /// A set that decides where something above `collect` is done goes by what hosts say of themselves.
+    #[error(
+        "the target set {set} selects by agent.facts, which each host reports of itself, and step {step} ({action}, {impact}) acts on it: \
+         a host could choose to be, or not to be, in it"
+    )]
+    FactsDecide {
+        /// The target set.
+        set: String,
+        /// A step that uses it.
+        step: String,
+        /// What the step does.
+        action: String,
+        /// And how grave that is.
+        impact: &'static str,
+    },
+    /// Nothing of that name.
+    #[error("there is no {what} {name}")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Too many guesses from one address.
+    #[error("too many refused requests from your address")]
+    TooMany,
+    /// The state machine refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be committed.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The state could not be read.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// Evidence.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// A change of membership, or of the leader, did not come about.
+    #[error("the cluster was not changed: {0}")]
+    Membership(String),
+    /// A certificate could not be made.
+    #[error("the certificate could not be issued: {0}")]
+    Issue(String),
+    /// Something that must not happen.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Status {
+        let (code, stable, hint) = describe(&error);
+        let mut status = Status::new(code, error.to_string());
+        let metadata = status.metadata_mut();
+        metadata.insert(CODE_KEY, stable.parse().expect("codes are plain ASCII"));
+        metadata.insert(HINT_KEY, hint.parse().expect("hints are plain ASCII"));
+        status
+    }
+}
+
+/// The status code, the stable code and the hint of an error. Exhaustive: a new error says all three.
+fn describe(error: &ApiError) -> (Code, &'static str, &'static str) {
+    match error {
+        ApiError::NotAllowed => (Code::PermissionDenied, "not_allowed", "use the port and the certificate of your role"),
+        ApiError::NotEnrolled(_) => (Code::PermissionDenied, "not_enrolled", "enrol the agent again with a new token; a revoked agent stays revoked"),
+        ApiError::Invalid { .. } => (Code::InvalidArgument, "invalid", "correct the field that is named"),
+        ApiError::Playbook(_) => (Code::InvalidArgument, "playbook", "mend what is listed; `cordon playbook validate FILE` checks without starting anything"),
+        ApiError::FactsDecide { .. } => (
+            Code::InvalidArgument,
+            "facts_decide",
+            "select by agent.id or agent.labels, which administrators set, or list the hosts",
+        ),
+        ApiError::NotFound { .. } => (Code::NotFound, "not_found", "check the name; the list commands show what there is"),
+        ApiError::TooMany => (Code::ResourceExhausted, "too_many", "wait a minute, then try with a valid token"),
+        ApiError::Refused(refusal) => describe_refusal(refusal),
+        ApiError::Submit(error) => describe_submit(error),
+        ApiError::Query(QueryError::NoLeader) => NO_LEADER,
+        ApiError::Query(QueryError::Halted) => HALTED,
+        ApiError::Evidence(error) => describe_evidence(error),
+        ApiError::Membership(_) => (Code::FailedPrecondition, "membership", "`cordon cluster status` shows the members and who leads; change one at a time"),
+        ApiError::Issue(_) => (Code::Internal, "issue", "look at this node's log: its issuing CA may be missing or expired"),
+        ApiError::Internal(_) => (Code::Internal, "internal", "look at this node's log, and report it"),
+    }
+}
+
+const NO_LEADER: (Code, &str, &str) = (
+    Code::Unavailable,
+    "no_leader",
+    "try again, or ask another node: a majority of the coordinators must be up and see each other",
+);
+const HALTED: (Code, &str, &str) = (Code::Unavailable, "halted", "ask another node, and look at this one's log");
+
+fn describe_submit(error: &SubmitError) -> (Code, &'static str, &'static str) {
+    match error {
+        SubmitError::Busy => (Code::ResourceExhausted, "busy", "try again in a moment"),
+        SubmitError::NoLeader => NO_LEADER,
+        SubmitError::OutcomeUnknown => (
+            Code::Aborted,
+            "outcome_unknown",
+            "try again with the same request id: it is carried out once at most",
+        ),
+        SubmitError::TooLarge => (Code::ResourceExhausted, "too_large", "split it, or pass large content as evidence"),
+        SubmitError::Halted => HALTED,
+    }
+}
+
+fn describe_refusal(refusal: &Refusal) -> (Code, &'static str, &'static str) {
+    match refusal {
+        Refusal::OtherCluster(_) => (Code::FailedPrecondition, "other_cluster", "this data belongs to another cluster: check cluster.id in coordinator.toml"),
+        Refusal::NotBootstrapped => (Code::Unavailable, "not_bootstrapped", "wait until a majority of the members has started"),
+        Refusal::NotFound { .. } => (Code::NotFound, "not_found", "check the name; the list commands show what there is"),
+        Refusal::Exists { .. } => (Code::AlreadyExists, "exists", "choose another name"),
+        Refusal::Token(_) => (Code::PermissionDenied, "token", "ask for a new token: `cordon enroll-token create`"),
+        Refusal::RequestReused => (Code::AlreadyExists, "request_reused", "draw a new request id for a new request"),
+        Refusal::State(_) => (Code::FailedPrecondition, "state", "look at what it is doing now, then decide again"),
+        Refusal::Limit { .. } => (Code::ResourceExhausted, "limit", "stay under the limit that is named"),
+        Refusal::Invalid(_) => (Code::InvalidArgument, "invalid", "correct what is named"),
+    }
+}
+
+fn describe_evidence(error: &EvidenceError) -> (Code, &'static str, &'static str) {
+    match error {
+        EvidenceError::NotAssigned => (Code::PermissionDenied, "not_assigned", "upload only for an attempt that this agent was given and has not ended"),
+        EvidenceError::NotCollecting(_) => (Code::PermissionDenied, "not_collecting", "only actions with the impact collect upload"),
+        EvidenceError::UploadId(_) => (Code::InvalidArgument, "upload_id", "draw an id within the grammar"),
+        EvidenceError::Offset { .. } => (Code::FailedPrecondition, "offset", "ask EvidenceOffset and go on there"),
+        EvidenceError::TooLarge { .. } => (Code::ResourceExhausted, "too_large", "raise max_bytes of the step, or collect less"),
+        EvidenceError::Mismatch { .. } => (Code::DataLoss, "mismatch", "upload it again from the beginning"),
+        EvidenceError::TakenOver => (Code::Aborted, "taken_over", "go on with the newer stream"),
+        EvidenceError::DiskLow { .. } => (Code::ResourceExhausted, "disk_low", "make room on the coordinator's disk, or upload through another node"),
+        EvidenceError::NoSecondCopy(_) => (Code::Unavailable, "no_second_copy", "try again: the upload resumes at its end once another node answers"),
+        EvidenceError::NotFound(_) => (Code::NotFound, "not_found", "`cordon evidence list` shows what there is"),
+        EvidenceError::Unreachable(_) => (Code::Unavailable, "unreachable", "start the nodes that hold it; `cordon evidence list` names them"),
+        EvidenceError::Damaged { .. } => (Code::DataLoss, "damaged", "do not use what was received; `cordon evidence verify` shows which copies are good"),
+        EvidenceError::Refused(refusal) => describe_refusal(refusal),
+        EvidenceError::Submit(error) => describe_submit(error),
+        EvidenceError::Query(QueryError::NoLeader) => NO_LEADER,
+        EvidenceError::Query(QueryError::Halted) => HALTED,
+        EvidenceError::Io { .. } | EvidenceError::Store(_) => (Code::Internal, "disk", "look at this node's log and disk; another node can take the request"),
+    }
+}
