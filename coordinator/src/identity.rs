@@ -101,7 +101,7 @@ impl Credentials {
             agent: server(Some(roots("agent")?), Some(Role::Agent))?,
             peer: server(Some(coordinator_roots.clone()), Some(Role::Coordinator))?,
             enroll: server(None, None)?,
-            client: ClientTls::new(Some(identity.clone()), coordinator_roots.clone(), &config.trust_domain).map_err(|error| CredentialsError::Tls(error.to_string()))?,
+            client: ClientTls::new(Some(identity.clone()), &coordinator_roots, &config.trust_domain).map_err(|error| CredentialsError::Tls(error.to_string()))?,
             agent_issuer: Arc::new(issuer(Role::Agent)?),
             coordinator_issuer: issuer(Role::Coordinator)?,
             coordinator_roots,

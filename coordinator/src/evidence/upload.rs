@@ -169,11 +169,8 @@ impl Upload {
 
 /// What the task's own parameters allow.
 fn allowed_bytes(assignment: &Assignment) -> Option<u64> {
-    let value = assignment.parameters.get("max_bytes")?;
-    match value {
-        serde_json::Value::String(text) => catalogue::parse_size(text).ok(),
-        value => value.as_u64(),
-    }
+    let parameters: serde_json::Value = serde_json::from_str(&assignment.parameters).ok()?;
+    catalogue::parse_size(parameters.get("max_bytes")?).ok()
 }
 
 /// The partial file of an upload, named by a hash over the agent and its word.

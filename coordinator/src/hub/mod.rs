@@ -148,7 +148,7 @@ impl Hub {
                         line.close(reason.clone(), false);
                     }
                 }
-                Effect::Run(_) | Effect::Presence | Effect::Alarm(_) => {}
+                Effect::Run(_) | Effect::Planned(_) | Effect::Presence | Effect::Alarm(_) => {}
             }
         }
     }

@@ -13,7 +13,10 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Sent {
     key: AttemptKey,
+    step: String,
     cancelled: bool,
+    /// The agent said that it has ended.
+    ended: bool,
 }
 
 /// Something to send.
@@ -23,49 +26,67 @@ pub enum Order {
     Assign(Assignment),
     /// Stop this, and say how it ended.
     Cancel {
-        /// The assignment.
-        assignment: Assignment,
+        /// The attempt.
+        key: AttemptKey,
+        /// Its step's name.
+        step: String,
         /// For the agent.
         reason: String,
     },
 }
 
 impl Outbox {
-    /// Counts these attempts as sent: the agent said that it is at them.
-    pub fn note_running(&mut self, keys: &[AttemptKey]) {
-        self.sent.extend(keys.iter().map(|key| Sent {
-            key: *key,
+    /// Counts an attempt as sent: the agent said that it is at it.
+    pub fn note_running(&mut self, key: AttemptKey, step: String) {
+        self.sent.push(Sent {
+            key,
+            step,
             cancelled: false,
-        }));
+            ended: false,
+        });
+    }
+
+    /// Notes that the agent said how an attempt ended: when the cluster drops it, that is why.
+    pub fn note_ended(&mut self, key: &AttemptKey) {
+        if let Some(sent) = self.sent.iter_mut().find(|sent| sent.key == *key) {
+            sent.ended = true;
+        }
     }
 
     /// What to send, given the agent's assignments as they are now. An attempt is assigned once and
     /// cancelled once per session. One that is being cancelled before this session sent it is only
-    /// cancelled: the agent knows it from an earlier session, or says that it never began.
+    /// cancelled: the agent knows it from an earlier session, or says that it never began. One that the
+    /// agent is at and that is assigned no more has ended for the cluster: it is cancelled too.
     pub fn orders(&mut self, assignments: Vec<Assignment>, has_lease: bool) -> Vec<Order> {
-        self.sent.retain(|sent| assignments.iter().any(|assignment| assignment.key == sent.key));
         let mut orders = Vec::new();
+        self.sent.retain(|sent| {
+            let is_assigned = assignments.iter().any(|assignment| assignment.key == sent.key);
+            if !is_assigned && !sent.ended && !sent.cancelled {
+                orders.push(Order::Cancel {
+                    key: sent.key,
+                    step: sent.step.clone(),
+                    reason: "the cluster has ended this attempt".into(),
+                });
+            }
+            is_assigned
+        });
         for mut assignment in assignments {
             let sent = self.sent.iter_mut().find(|sent| sent.key == assignment.key);
             let cancel = assignment.cancel.take();
+            let (key, step) = (assignment.key, assignment.step.clone());
             match (sent, cancel) {
-                (Some(sent), Some(reason)) if !sent.cancelled => {
+                (Some(sent), Some(reason)) if !sent.cancelled && !sent.ended => {
                     sent.cancelled = true;
-                    orders.push(Order::Cancel { assignment, reason });
+                    orders.push(Order::Cancel { key, step, reason });
                 }
                 (Some(_), _) => {}
                 (None, Some(reason)) => {
-                    self.sent.push(Sent {
-                        key: assignment.key,
-                        cancelled: true,
-                    });
-                    orders.push(Order::Cancel { assignment, reason });
+                    self.note_running(key, step.clone());
+                    self.sent.last_mut().expect("just pushed").cancelled = true;
+                    orders.push(Order::Cancel { key, step, reason });
                 }
                 (None, None) if has_lease || assignment.impact == Impact::Observe => {
-                    self.sent.push(Sent {
-                        key: assignment.key,
-                        cancelled: false,
-                    });
+                    self.note_running(key, step);
                     orders.push(Order::Assign(assignment));
                 }
                 // Without a lease this node cannot know whether that was given to someone else since.
@@ -95,8 +116,9 @@ mod tests {
             },
             step: "s".into(),
             action: "a.b".into(),
-            parameters: serde_json::json!({}),
+            parameters: "{}".into(),
             impact,
+            urgent: false,
             cancel: None,
             started: false,
             attempt_timeout_ms: 0,
@@ -115,7 +137,7 @@ mod tests {
     fn names(orders: &[Order]) -> Vec<String> {
         let name = |order: &Order| match order {
             Order::Assign(assignment) => format!("assign {}", assignment.key.task.item),
-            Order::Cancel { assignment, reason } => format!("cancel {} {reason}", assignment.key.task.item),
+            Order::Cancel { key, reason, .. } => format!("cancel {} {reason}", key.task.item),
         };
         orders.iter().map(name).collect()
     }
@@ -138,13 +160,14 @@ mod tests {
         let both = || vec![assignment(1, Impact::Collect), assignment(2, Impact::Observe)];
         assert_eq!(names(&outbox.orders(both(), false)), ["assign 2"]);
         assert_eq!(names(&outbox.orders(both(), true)), ["assign 1"]);
-        assert_eq!(names(&outbox.orders(vec![cancelled(1)], false)), ["cancel 1 stop"]);
+        let stopped = vec![cancelled(1), assignment(2, Impact::Observe)];
+        assert_eq!(names(&outbox.orders(stopped, false)), ["cancel 1 stop"]);
     }
 
     #[test]
     fn what_the_agent_is_at_is_not_sent_again() {
         let mut outbox = Outbox::default();
-        outbox.note_running(&[assignment(1, Impact::Contain).key]);
+        outbox.note_running(assignment(1, Impact::Contain).key, "s".into());
         assert!(outbox.orders(vec![assignment(1, Impact::Contain)], true).is_empty());
         assert_eq!(names(&outbox.orders(vec![cancelled(1)], true)), ["cancel 1 stop"]);
     }
@@ -154,5 +177,16 @@ mod tests {
         let mut outbox = Outbox::default();
         assert_eq!(names(&outbox.orders(vec![cancelled(1)], true)), ["cancel 1 stop"]);
         assert!(outbox.orders(vec![cancelled(1)], true).is_empty());
+    }
+
+    #[test]
+    fn what_is_assigned_no_more_is_stopped_unless_it_ended() {
+        let mut outbox = Outbox::default();
+        let both = || vec![assignment(1, Impact::Contain), assignment(2, Impact::Contain)];
+        outbox.orders(both(), true);
+        outbox.note_ended(&assignment(1, Impact::Contain).key);
+        assert!(outbox.orders(both(), true).is_empty(), "its end is not committed yet");
+        assert_eq!(names(&outbox.orders(vec![], true)), ["cancel 2 the cluster has ended this attempt"]);
+        assert!(outbox.orders(vec![], true).is_empty());
     }
 }

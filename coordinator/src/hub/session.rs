@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use certs::tls::Peer;
-use engine::command::SessionOpened;
+use engine::command::{ReportBody, SessionOpened};
 use engine::id::{AgentId, AttemptKey, Digest};
 use engine::{Actor, Command, Envelope, Reply};
 use futures::stream::BoxStream;
@@ -138,7 +138,9 @@ impl Session {
         let running = self.running(&hello.running);
         let line = self.hub.attach(self.agent.clone());
         let mut outbox = Outbox::default();
-        outbox.note_running(&running);
+        for (key, step) in &running {
+            outbox.note_running(*key, step.clone());
+        }
         self.stage = Stage::Attached {
             line: line.clone(),
             outbox,
@@ -160,7 +162,7 @@ impl Session {
             version: hello.agent_version,
             boot_id: hello.boot_id,
             facts: hello.facts_json,
-            running,
+            running: running.into_iter().map(|(key, _)| key).collect(),
         };
         self.hub.inner.presence.opened(opened, line).await;
         Ok(())
@@ -192,7 +194,7 @@ impl Session {
     }
 
     /// The key must be the one that the agent's record holds (R10, R11).
-    async fn check_record(&self) -> Result<(), Status> {
+    async fn check_record(&mut self) -> Result<(), Status> {
         let is_enrolled = |state: &engine::State| state.agent(&self.agent).is_some_and(|agent| agent.accepts_key(&self.key));
         let control = &self.hub.inner.control;
         // This node may be behind: only what is not there even linearizably is refused.
@@ -202,13 +204,15 @@ impl Session {
         Err(ApiError::NotEnrolled(self.agent.to_string()).into())
     }
 
-    /// The attempts that the agent is at, those that exist.
-    fn running(&self, keys: &[v1::AttemptKey]) -> Vec<AttemptKey> {
+    /// The attempts that the agent is at, those that exist, each with its step's name.
+    fn running(&self, keys: &[v1::AttemptKey]) -> Vec<(AttemptKey, String)> {
         let named: Vec<_> = keys.iter().filter_map(|key| wire::attempt(key).ok()).collect();
         if named.is_empty() {
             return Vec::new();
         }
-        self.hub.inner.control.local(|state| named.iter().filter_map(|attempt| attempt.resolve(state)).collect())
+        let exists = |state: &engine::State, attempt: crate::attempt::NamedAttempt| Some((attempt.resolve(state)?, attempt.step));
+        let control = &self.hub.inner.control;
+        control.local(|state| named.into_iter().filter_map(|attempt| exists(state, attempt)).collect())
     }
 
     /// One turn of an attached session: what was told to it, or one message of the agent.
@@ -270,7 +274,7 @@ impl Session {
         let now = clock::now();
         self.outgoing.extend(orders.into_iter().map(|order| match order {
             Order::Assign(assignment) => wire::assign(&assignment, now),
-            Order::Cancel { assignment, reason } => wire::cancel(&assignment, reason),
+            Order::Cancel { key, step, reason } => wire::cancel(&key, &step, reason),
         }));
     }
 
@@ -320,6 +324,9 @@ impl Session {
         match reports::check(&self.hub.inner.control, &self.agent, report).await {
             Ok(checked) => {
                 self.unanswered += 1;
+                if let (ReportBody::Ended(_), Stage::Attached { outbox, .. }) = (&checked.body, &mut self.stage) {
+                    outbox.note_ended(&checked.key);
+                }
                 let reports = &self.hub.inner.reports;
                 reports.hand_in(line, checked.key, checked.attempt, checked.body, checked.weight).await;
             }

@@ -2,6 +2,7 @@
 
 use engine::Assignment;
 use engine::Timestamp;
+use engine::id::AttemptKey;
 use proto::v1;
 use proto::v1::agent_message::Body as Said;
 use proto::v1::coordinator_message::Body;
@@ -47,13 +48,13 @@ pub fn attempt_key(attempt: &NamedAttempt) -> v1::AttemptKey {
     }
 }
 
-fn key_of(assignment: &Assignment) -> v1::AttemptKey {
+fn named(key: &AttemptKey, step: &str) -> v1::AttemptKey {
     v1::AttemptKey {
-        run_id: assignment.key.task.run.to_string(),
-        step: assignment.step.clone(),
-        item: assignment.key.task.item,
-        attempt: assignment.key.attempt,
-        token: assignment.key.token,
+        run_id: key.task.run.to_string(),
+        step: step.to_owned(),
+        item: key.task.item,
+        attempt: key.attempt,
+        token: key.token,
     }
 }
 
@@ -66,7 +67,7 @@ pub fn assign(assignment: &Assignment, now: Timestamp) -> v1::CoordinatorMessage
         Some(by) => by.0.saturating_sub(now.0).max(1),
     };
     message(Body::Assign(v1::Assign {
-        key: Some(key_of(assignment)),
+        key: Some(named(&assignment.key, &assignment.step)),
         action: assignment.action.clone(),
         parameters_json: assignment.parameters.to_string(),
         impact: assignment.impact.as_str().into(),
@@ -77,9 +78,9 @@ pub fn assign(assignment: &Assignment, now: Timestamp) -> v1::CoordinatorMessage
 }
 
 /// The end of an assignment.
-pub fn cancel(assignment: &Assignment, reason: String) -> v1::CoordinatorMessage {
+pub fn cancel(key: &AttemptKey, step: &str, reason: String) -> v1::CoordinatorMessage {
     message(Body::Cancel(v1::Cancel {
-        key: Some(key_of(assignment)),
+        key: Some(named(key, step)),
         reason,
     }))
 }

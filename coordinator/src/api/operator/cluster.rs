@@ -52,7 +52,7 @@ impl Operators {
                     matched_index: peer.map_or(0, |peer| peer.matched),
                     applied_index: if is_self { state.applied_index() } else { 0 },
                     state_hash: if is_self { state.hash().to_string() } else { String::new() },
-                    r#self: is_self,
+                    self_: is_self,
                 }
             };
             state.nodes().map(member).collect()

@@ -115,20 +115,25 @@ fn not_found(what: &'static str, name: impl ToString) -> ApiError {
     }
 }
 
-/// Hands each call on, with who calls.
-macro_rules! calls {
-    ($($rpc:ident($request:ident) -> $reply:ident;)*) => {
-        $(
-            async fn $rpc(&self, request: Request<v1::$request>) -> Result<Response<v1::$reply>, Status> {
-                let operator = auth::operator(&request)?;
-                Ok(Response::new(Operators::$rpc(self, operator, request.into_inner()).await?))
-            }
-        )*
+/// The service: what is written out, and calls that are only handed on, with who calls.
+macro_rules! service {
+    ({ $($written:tt)* } $($rpc:ident($request:ident) -> $reply:ident;)*) => {
+        #[tonic::async_trait]
+        impl OperatorService for Operators {
+            $($written)*
+
+            $(
+                async fn $rpc(&self, request: Request<v1::$request>) -> Result<Response<v1::$reply>, Status> {
+                    let operator = auth::operator(&request)?;
+                    Ok(Response::new(Operators::$rpc(self, operator, request.into_inner()).await?))
+                }
+            )*
+        }
     };
 }
 
-#[tonic::async_trait]
-impl OperatorService for Operators {
+service! {
+{
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let operator = auth::operator(&request)?;
         Ok(Response::new(Operators::status(self, operator).await?))
@@ -157,24 +162,22 @@ impl OperatorService for Operators {
         let operator = auth::operator(&request)?;
         Ok(Response::new(Operators::get_evidence(self, operator, request.into_inner()).await?))
     }
-
-    calls! {
-        add_member(AddMemberRequest) -> AddMemberReply;
-        remove_member(RemoveMemberRequest) -> RemoveMemberReply;
-        transfer_leader(TransferLeaderRequest) -> TransferLeaderReply;
-        list_agents(ListAgentsRequest) -> ListAgentsReply;
-        get_agent(GetAgentRequest) -> Agent;
-        set_agent_labels(SetAgentLabelsRequest) -> Agent;
-        revoke_agent(RevokeAgentRequest) -> RevokeAgentReply;
-        create_enroll_token(CreateEnrollTokenRequest) -> CreateEnrollTokenReply;
-        revoke_enroll_token(RevokeEnrollTokenRequest) -> RevokeEnrollTokenReply;
-        start_run(StartRunRequest) -> StartRunReply;
-        list_runs(ListRunsRequest) -> ListRunsReply;
-        get_run(GetRunRequest) -> Run;
-        list_tasks(ListTasksRequest) -> ListTasksReply;
-        cancel_run(CancelRunRequest) -> CancelRunReply;
-        list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
-        verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
-        list_audit(ListAuditRequest) -> ListAuditReply;
-    }
+}
+    add_member(AddMemberRequest) -> AddMemberReply;
+    remove_member(RemoveMemberRequest) -> RemoveMemberReply;
+    transfer_leader(TransferLeaderRequest) -> TransferLeaderReply;
+    list_agents(ListAgentsRequest) -> ListAgentsReply;
+    get_agent(GetAgentRequest) -> Agent;
+    set_agent_labels(SetAgentLabelsRequest) -> Agent;
+    revoke_agent(RevokeAgentRequest) -> RevokeAgentReply;
+    create_enroll_token(CreateEnrollTokenRequest) -> CreateEnrollTokenReply;
+    revoke_enroll_token(RevokeEnrollTokenRequest) -> RevokeEnrollTokenReply;
+    start_run(StartRunRequest) -> StartRunReply;
+    list_runs(ListRunsRequest) -> ListRunsReply;
+    get_run(GetRunRequest) -> Run;
+    list_tasks(ListTasksRequest) -> ListTasksReply;
+    cancel_run(CancelRunRequest) -> CancelRunReply;
+    list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
+    verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
+    list_audit(ListAuditRequest) -> ListAuditReply;
 }

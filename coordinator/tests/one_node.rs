@@ -1,0 +1,155 @@
+//! One node, one agent: enrolment, the session, a run, and what is refused.
+
+mod common;
+
+use common::{Cluster, PATIENCE, ended, message, run_to_end, start_run, started};
+use proto::v1;
+use proto::v1::agent_message::Body as Said;
+use proto::v1::coordinator_message::Body as Told;
+use tonic::Code;
+
+const LOOK: &str = "
+playbook: look
+version: 1
+inputs:
+  hosts: {type: list<host>, min: 1}
+targets:
+  all: {hosts: '${inputs.hosts}'}
+steps:
+  look:
+    targets: all
+    do: process.list
+    with: {}
+";
+const NO_PROCESSES: &str = "{\"processes\":[],\"truncated\":false}";
+
+fn code(status: &tonic::Status) -> &str {
+    status.metadata().get("cordon-code").map_or("", |code| code.to_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_through_a_real_session() {
+    let mut cluster = Cluster::start(1);
+    let agent = cluster.enroll(0, "web-1").await;
+    let mut session = agent.attach(&cluster.agent_endpoint(0)).await;
+    let mut operator = cluster.operator(0).await;
+    let run = start_run(&mut operator, LOOK, &["web-1"]).await;
+
+    let assign = session.assignment().await;
+    assert_eq!((assign.action.as_str(), assign.impact.as_str()), ("process.list", "observe"));
+    let key = assign.key.unwrap();
+    session.succeed(&key, NO_PROCESSES).await;
+    let ended_run = run_to_end(&mut operator, &run).await;
+    assert_eq!(ended_run.status, "succeeded");
+    assert_eq!(ended_run.steps[0].tasks.as_ref().unwrap().succeeded, 1);
+
+    // A repeat is acknowledged again.
+    session.report(ended(&key, "succeeded", NO_PROCESSES)).await;
+    assert_eq!(session.committed().await.ended, [key.clone()]);
+
+    // A report of an attempt that never was is refused, by name, and harms nothing.
+    let mut never = key.clone();
+    never.run_id = uuid::Uuid::now_v7().to_string();
+    session.report(started(&never)).await;
+    assert_eq!(session.committed().await.refused[0].key, Some(never));
+
+    // An output that the action does not allow fails the task.
+    let run = start_run(&mut operator, LOOK, &["web-1"]).await;
+    let key = session.assignment().await.key.unwrap();
+    session.report(started(&key)).await;
+    let oversized = format!("{{\"processes\":[],\"truncated\":false,\"x\":\"{}\"}}", "a".repeat(100_000));
+    session.report(ended(&key, "succeeded", &oversized)).await;
+    let ended_run = run_to_end(&mut operator, &run).await;
+    assert_eq!(ended_run.status, "failed");
+    let tasks = operator.list_tasks(v1::ListTasksRequest { run_id: run, ..Default::default() }).await.unwrap().into_inner().tasks;
+    assert_eq!(tasks[0].error_code, "bad_output");
+
+    assert_eq!(cluster.stop(0), Some(0), "SIGTERM stops it cleanly");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_or_is_too_large_is_refused() {
+    let cluster = Cluster::start(1);
+    let agent = cluster.enroll(0, "web-1").await;
+    let endpoint = cluster.agent_endpoint(0);
+
+    let mut hello = agent.hello();
+    hello.agent_id = "web-2".into();
+    let mut session = agent.open(&endpoint, hello).await.unwrap();
+    let refused = session.next().await.unwrap_err();
+    assert_eq!((refused.code(), code(&refused)), (Code::InvalidArgument, "invalid"));
+    assert!(refused.message().contains("names another"), "{refused:?}");
+
+    let mut session = agent.attach(&endpoint).await;
+    let huge = v1::Heartbeat {
+        sequence: 1,
+        facts_json: format!("{{\"x\":\"{}\"}}", "a".repeat(20 << 10)),
+    };
+    session.say.send(message(Said::Heartbeat(huge))).await.unwrap();
+    let refused = session.next().await.unwrap_err();
+    assert!(refused.message().contains("facts_json"), "{refused:?}");
+
+    // It harmed nobody, itself included.
+    agent.attach(&endpoint).await;
+
+    // A revoked agent's stream is cut, and it does not come back.
+    let mut session = agent.attach(&endpoint).await;
+    let revoke = v1::RevokeAgentRequest {
+        id: "web-1".into(),
+        reason: "test".into(),
+        request_id: String::new(),
+    };
+    cluster.operator(0).await.revoke_agent(revoke).await.unwrap();
+    let last = session.next().await.unwrap();
+    assert!(matches!(last, Told::Goodbye(_)), "{last:?}");
+    let mut again = agent.open(&endpoint, agent.hello()).await.unwrap();
+    assert_eq!(code(&again.next().await.unwrap_err()), "not_enrolled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_good_once_and_guesses_are_bounded() {
+    let cluster = Cluster::start(1);
+    cluster.enroll(0, "web-1").await;
+    let (_, csr) = certs::new_key_and_csr().unwrap();
+    let guess = |n: u32| v1::EnrollRequest {
+        token: format!("{n:032x}"),
+        csr_der: csr.clone().into(),
+        hostname: "x".into(),
+    };
+    let mut codes = Vec::new();
+    for n in 0..12 {
+        codes.push(code(&cluster.enroll_raw(0, guess(n)).await.unwrap_err()).to_owned());
+    }
+    assert_eq!(codes[0], "token");
+    assert_eq!(codes.last().unwrap(), "too_many");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_renews_over_its_session() {
+    let cluster = Cluster::start(1);
+    let agent = cluster.enroll(0, "web-1").await;
+    let mut session = agent.attach(&cluster.agent_endpoint(0)).await;
+    let (key, csr) = certs::new_key_and_csr().unwrap();
+    session.say.send(message(Said::Renew(v1::RenewRequest { csr_der: csr.into() }))).await.unwrap();
+    let Told::Renewed(renewed) = session.next().await.unwrap() else { panic!("a renewal") };
+    assert_eq!(renewed.refused, "");
+    let chain = renewed.chain_der.iter().map(|der| der.to_vec()).collect();
+    let renewed = common::Enrolled {
+        identity: certs::Identity::new(key, chain).unwrap(),
+        ..agent
+    };
+    renewed.attach(&cluster.agent_endpoint(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_told_with_its_exit_code() {
+    let cluster = Cluster::start(1);
+    let output = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking({
+        let mut second = cluster.command(0);
+        move || second.output().unwrap()
+    }));
+    let output = output.await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("cannot listen for operators on 127.0.0.1:") && told.contains("mend:"), "{told}");
+}

@@ -1,0 +1,146 @@
+//! Three nodes: evidence on two of them, and a leader that is killed in the middle of a run.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Cluster, run_to_end, start_run, started};
+use proto::v1;
+use sha2::{Digest, Sha256};
+use tokio_stream::StreamExt;
+
+const COLLECT: &str = "
+playbook: take
+version: 1
+inputs:
+  hosts: {type: list<host>, min: 1}
+targets:
+  all: {hosts: '${inputs.hosts}'}
+steps:
+  take:
+    targets: all
+    do: file.collect
+    with: {paths: [/etc/hostname], max_bytes: 1MiB}
+";
+
+fn chunks(key: &v1::AttemptKey, offset: usize, content: &[u8], whole: bool) -> Vec<v1::EvidenceChunk> {
+    let header = v1::EvidenceHeader {
+        key: Some(key.clone()),
+        upload_id: "u-1".into(),
+        offset_bytes: offset as u64,
+        path: Bytes::from_static(b"/etc/host\xff"),
+        size_bytes_max: 1 << 20,
+    };
+    let trailer = v1::EvidenceTrailer {
+        sha256: hex::encode(Sha256::digest(content)),
+        size_bytes: content.len() as u64,
+        read_at_ms: 1_000,
+        changed_during_read: false,
+    };
+    let end = if whole { content.len() } else { content.len() / 2 };
+    let mut chunks = vec![v1::EvidenceChunk {
+        header: Some(header),
+        data: Bytes::copy_from_slice(&content[offset..end]),
+        trailer: None,
+    }];
+    if whole {
+        chunks.push(v1::EvidenceChunk {
+            trailer: Some(trailer),
+            ..Default::default()
+        });
+    }
+    chunks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_is_resumed_copied_recorded_and_read_back() {
+    let mut cluster = Cluster::start(3);
+    let agent = cluster.enroll(0, "web-1").await;
+    let endpoint = cluster.agent_endpoint(1);
+    let mut session = agent.attach(&endpoint).await;
+    let mut operator = cluster.operator(2).await;
+    let run = start_run(&mut operator, COLLECT, &["web-1"]).await;
+    let key = session.assignment().await.key.unwrap();
+    session.report(started(&key)).await;
+    session.committed().await;
+
+    let content: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let mut client = agent.client(&endpoint).await;
+    // A first try breaks off in the middle.
+    let broken = client.put_evidence(tokio_stream::iter(chunks(&key, 0, &content, false))).await;
+    assert!(broken.is_err());
+    let ask = v1::EvidenceOffsetRequest {
+        key: Some(key.clone()),
+        upload_id: "u-1".into(),
+    };
+    let offset = client.evidence_offset(ask).await.unwrap().into_inner().offset_bytes as usize;
+    assert_eq!(offset, content.len() / 2);
+    let receipt = client.put_evidence(tokio_stream::iter(chunks(&key, offset, &content, true))).await.unwrap().into_inner();
+    let sha256 = hex::encode(Sha256::digest(&content));
+    assert_eq!((receipt.sha256.as_str(), receipt.size_bytes, receipt.copies), (sha256.as_str(), 300_000, 2));
+
+    // Through any node, also one that holds no copy.
+    for at in 0..3 {
+        let mut operator = cluster.operator(at).await;
+        let request = v1::GetEvidenceRequest {
+            sha256: sha256.clone(),
+            offset_bytes: 100_000,
+        };
+        let mut data = operator.get_evidence(request).await.unwrap().into_inner();
+        let mut read = Vec::new();
+        while let Some(part) = data.next().await {
+            read.extend_from_slice(&part.unwrap().data);
+        }
+        assert!(read == content[100_000..], "node {at} gives other bytes");
+    }
+    let verify = v1::VerifyEvidenceRequest { sha256: sha256.clone() };
+    let verified = operator.verify_evidence(verify.clone()).await.unwrap().into_inner();
+    assert!(verified.ok && verified.copies.len() == 2, "{verified:?}");
+    let records = operator.list_evidence(v1::ListEvidenceRequest { run_id: run.clone(), ..Default::default() }).await.unwrap().into_inner().records;
+    assert_eq!((records[0].agent_id.as_str(), records[0].path.as_str()), ("web-1", "/etc/host\\xff"));
+
+    // A damaged copy is found.
+    let file = cluster.home(1).join("data/evidence/sha256").join(&sha256[..2]).join(&sha256);
+    let mut damaged = content.clone();
+    damaged[7] ^= 1;
+    std::fs::write(file, damaged).unwrap();
+    let verified = operator.verify_evidence(verify).await.unwrap().into_inner();
+    assert!(!verified.ok);
+    assert_eq!(verified.copies.iter().filter(|copy| copy.verified).count(), 1, "{verified:?}");
+
+    // Nobody uploads for what was not assigned to it.
+    let other = cluster.enroll(0, "web-2").await;
+    let mut client = other.client(&endpoint).await;
+    let refused = client.put_evidence(tokio_stream::iter(chunks(&key, 0, &content, true))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    cluster.kill(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_outlives_its_leader() {
+    let mut cluster = Cluster::start(3);
+    let agent = cluster.enroll(0, "web-1").await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    // The session is on a node that lives on: a change of the leader moves no agent.
+    let mut session = agent.attach(&cluster.agent_endpoint(follower)).await;
+    let mut operator = cluster.operator(follower).await;
+    let run = start_run(&mut operator, COLLECT, &["web-1"]).await;
+    let key = session.assignment().await.key.unwrap();
+    session.report(started(&key)).await;
+    session.committed().await;
+
+    cluster.kill(leader);
+    let output = "{\"files\":[],\"skipped\":[],\"total_bytes\":0,\"truncated\":false}";
+    session.succeed(&key, output).await;
+    let ended = run_to_end(&mut operator, &run).await;
+    assert_eq!(ended.status, "succeeded");
+    let new_leader = cluster.leader().await;
+    assert_ne!(new_leader, leader);
+
+    // The old one comes back and agrees.
+    cluster.launch(leader);
+    let mut operator = cluster.operator(leader).await;
+    let same = common::retry(async || operator.clone().get_run(v1::GetRunRequest { id: run.clone() }).await).await;
+    assert_eq!((same.status.as_str(), same.revision), ("succeeded", ended.revision));
+    drop(operator.status(v1::StatusRequest {}).await);
+}
