@@ -52,7 +52,9 @@ pub struct Listeners {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen for {party}s on {addr}: {source}\n  mend: stop what uses the port (`ss -ltnp` shows it), or change listen.{party} in coordinator.toml")]
+    #[error(
+        "cannot listen for {party}s on {addr}: {source}\n  mend: stop what uses the port (`ss -ltnp` shows it), or change listen.{party} in coordinator.toml"
+    )]
     Port {
         /// For whom.
         party: &'static str,
@@ -87,7 +89,8 @@ impl StartError {
 impl Listeners {
     /// Binds all four.
     pub async fn bind(config: &Config) -> Result<Listeners, StartError> {
-        let bind = |party, addr| certs::tls::listen(addr).map_err(|source| StartError::Port { party, addr, source });
+        let bind =
+            |party, addr| certs::tls::listen(addr).map_err(|source| StartError::Port { party, addr, source });
         Ok(Listeners {
             operator: bind("operator", config.listen.operator)?,
             agent: bind("agent", config.listen.agent)?,
@@ -121,17 +124,40 @@ impl App {
     /// Starts everything. When it returns, the node serves.
     pub async fn start(config: Config, listeners: Listeners) -> Result<App, StartError> {
         let config = Arc::new(config);
-        let addresses = listeners.addresses().map_err(|error| StartError::Internal(error.to_string()))?;
+        let addresses = listeners
+            .addresses()
+            .map_err(|error| StartError::Internal(error.to_string()))?;
         let credentials = Credentials::load(&config)?;
         let directory = PeerDirectory::new(credentials.client.clone(), raft_members(&config.members));
-        let (raft, raft_service) = raft::start(raft_config(&config), directory.clone()).await.map_err(|error| StartError::Data(error.to_string()))?;
-        let peers = PeerClients::new(config.node, config.cluster, credentials.client.clone(), &config.members);
+        let (raft, raft_service) = raft::start(raft_config(&config), directory.clone())
+            .await
+            .map_err(|error| StartError::Data(error.to_string()))?;
+        let peers = PeerClients::new(
+            config.node,
+            config.cluster,
+            credentials.client.clone(),
+            &config.members,
+        );
         let control = Control::new(config.node, raft.clone(), peers.clone());
-        let store = Store::open(&config.data.join("evidence"), config.evidence.free_percent_min).map_err(|error| StartError::Data(error.to_string()))?;
-        let evidence = Evidence::new(config.node, store, control.clone(), peers.clone(), config.evidence.size_bytes_max);
+        let store = Store::open(&config.data.join("evidence"), config.evidence.free_percent_min)
+            .map_err(|error| StartError::Data(error.to_string()))?;
+        let evidence = Evidence::new(
+            config.node,
+            store,
+            control.clone(),
+            peers.clone(),
+            config.evidence.size_bytes_max,
+        );
         let (presence, presence_queue) = Presence::new();
         let (reports, report_queue) = Reports::new();
-        let hub = Hub::new(control.clone(), presence, reports, credentials.agent_issuer.clone(), config.name.clone(), config.agents);
+        let hub = Hub::new(
+            control.clone(),
+            presence,
+            reports,
+            credentials.agent_issuer.clone(),
+            config.name.clone(),
+            config.agents,
+        );
 
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -145,29 +171,75 @@ impl App {
             .max_decoding_message_size(limits::PLAYBOOK_MESSAGE_BYTES_MAX);
         let agent = AgentServiceServer::new(Agents::new(hub.clone(), evidence.clone(), control.clone()))
             .max_decoding_message_size(limits::CHUNK_MESSAGE_BYTES_MAX);
-        let peer = PeerServiceServer::new(Peers::new(config.cluster, control.clone(), evidence.clone(), config.evidence.size_bytes_max))
-            .max_decoding_message_size(limits::PEER_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(limits::PEER_MESSAGE_BYTES_MAX);
+        let peer = PeerServiceServer::new(Peers::new(
+            config.cluster,
+            control.clone(),
+            evidence.clone(),
+            config.evidence.size_bytes_max,
+        ))
+        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES_MAX);
         let replication = RaftServiceServer::new(raft_service)
             .max_decoding_message_size(limits::RAFT_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(limits::RAFT_MESSAGE_BYTES_MAX);
-        let enroll = EnrollServiceServer::new(Enroll::new(control.clone(), credentials.agent_issuer.clone(), credentials.coordinator_roots.clone()))
-            .max_decoding_message_size(64 << 10);
+        let enroll = EnrollServiceServer::new(Enroll::new(
+            control.clone(),
+            credentials.agent_issuer.clone(),
+            credentials.coordinator_roots.clone(),
+        ))
+        .max_decoding_message_size(64 << 10);
         let mut serve = |name, router: AuthRouter, listener, tls: &ServerTls| {
             tasks.spawn(serve(name, router, listener, tls.clone(), closing.clone()));
         };
-        serve("the operators' server", limits::server(Party::Operator).layer(AuthLayer).add_service(operator), listeners.operator, &credentials.operator);
-        serve("the agents' server", limits::server(Party::Agent).layer(AuthLayer).add_service(agent), listeners.agent, &credentials.agent);
-        serve("the peers' server", limits::server(Party::Peer).layer(AuthLayer).add_service(peer).add_service(replication), listeners.peer, &credentials.peer);
-        serve("the enrolment server", limits::server(Party::Enroll).layer(AuthLayer).add_service(enroll), listeners.enroll, &credentials.enroll);
+        serve(
+            "the operators' server",
+            limits::server(Party::Operator)
+                .layer(AuthLayer)
+                .add_service(operator),
+            listeners.operator,
+            &credentials.operator,
+        );
+        serve(
+            "the agents' server",
+            limits::server(Party::Agent).layer(AuthLayer).add_service(agent),
+            listeners.agent,
+            &credentials.agent,
+        );
+        serve(
+            "the peers' server",
+            limits::server(Party::Peer)
+                .layer(AuthLayer)
+                .add_service(peer)
+                .add_service(replication),
+            listeners.peer,
+            &credentials.peer,
+        );
+        serve(
+            "the enrolment server",
+            limits::server(Party::Enroll).layer(AuthLayer).add_service(enroll),
+            listeners.enroll,
+            &credentials.enroll,
+        );
 
-        spawn(&mut tasks, "presence", presence::run(presence_queue, control.clone()));
+        spawn(
+            &mut tasks,
+            "presence",
+            presence::run(presence_queue, control.clone()),
+        );
         spawn(&mut tasks, "reports", reports::run(report_queue, control.clone()));
         spawn(&mut tasks, "the hub", hub.clone().run());
-        spawn(&mut tasks, "the leader's work", Leader::new(control.clone(), config.clone()).run());
+        spawn(
+            &mut tasks,
+            "the leader's work",
+            Leader::new(control.clone(), config.clone()).run(),
+        );
         spawn(&mut tasks, "evidence upkeep", evidence.keep_copies());
         spawn(&mut tasks, "certificate renewal", credentials.keep_renewed());
-        spawn(&mut tasks, "the address book", keep_book(control, peers, directory));
+        spawn(
+            &mut tasks,
+            "the address book",
+            keep_book(control, peers, directory),
+        );
         Ok(App {
             addresses,
             hub,
@@ -231,8 +303,10 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Done at the first SIGTERM or SIGINT.
 pub fn stop_signal() -> Result<impl Future<Output = ()>, String> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("cannot watch for SIGTERM: {error}"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("cannot watch for SIGINT: {error}"))?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| format!("cannot watch for SIGTERM: {error}"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| format!("cannot watch for SIGINT: {error}"))?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -243,15 +317,28 @@ pub fn stop_signal() -> Result<impl Future<Output = ()>, String> {
 
 type AuthRouter = Router<Stack<AuthLayer, Identity>>;
 
-async fn serve(name: &'static str, router: AuthRouter, listener: TcpListener, tls: ServerTls, closing: CancellationToken) -> &'static str {
+async fn serve(
+    name: &'static str,
+    router: AuthRouter,
+    listener: TcpListener,
+    tls: ServerTls,
+    closing: CancellationToken,
+) -> &'static str {
     let incoming = certs::tls::incoming(listener, tls);
-    if let Err(error) = router.serve_with_incoming_shutdown(incoming, closing.cancelled_owned()).await {
+    if let Err(error) = router
+        .serve_with_incoming_shutdown(incoming, closing.cancelled_owned())
+        .await
+    {
         tracing::error!(server = name, %error, "a server failed");
     }
     name
 }
 
-fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
     tasks.spawn(async move {
         work.await;
         name
@@ -276,7 +363,10 @@ async fn keep_book(control: Control, peers: PeerClients, directory: PeerDirector
 }
 
 fn raft_members(members: &[NodeInfo]) -> Vec<(u64, String, String)> {
-    members.iter().map(|member| (member.node.0, member.name.clone(), member.peer_endpoint.clone())).collect()
+    members
+        .iter()
+        .map(|member| (member.node.0, member.name.clone(), member.peer_endpoint.clone()))
+        .collect()
 }
 
 fn raft_config(config: &Config) -> RaftConfig {
@@ -285,6 +375,11 @@ fn raft_config(config: &Config) -> RaftConfig {
         tick_ms: config.raft.tick_ms,
         election_ticks: config.raft.election_ticks,
         heartbeat_ticks: config.raft.heartbeat_ticks,
-        ..RaftConfig::new(config.node.0, config.cluster, config.data.join("raft"), (!config.join).then_some(voters))
+        ..RaftConfig::new(
+            config.node.0,
+            config.cluster,
+            config.data.join("raft"),
+            (!config.join).then_some(voters),
+        )
     }
 }

@@ -37,10 +37,21 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Verb>,
     /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/cordon/coordinator.toml", global = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/cordon/coordinator.toml",
+        global = true
+    )]
     config: PathBuf,
     /// What to log, on stderr, such as `info` or `coordinator=debug`.
-    #[arg(long, value_name = "FILTER", env = "CORDON_LOG", default_value = "info", global = true)]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "CORDON_LOG",
+        default_value = "info",
+        global = true
+    )]
     log: String,
 }
 
@@ -72,7 +83,13 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match arguments.command.unwrap_or(Verb::Run) {
         Verb::Check => match crate::identity::Credentials::load(&config) {
             Ok(_) => {
-                println!("{} is good: node {} (raft id {}) of cluster {}", arguments.config.display(), config.name, config.node.0, config.cluster);
+                println!(
+                    "{} is good: node {} (raft id {}) of cluster {}",
+                    arguments.config.display(),
+                    config.name,
+                    config.node.0,
+                    config.cluster
+                );
                 ExitCode::SUCCESS
             }
             Err(error) => fail(EXIT_IDENTITY, &error),
@@ -111,8 +128,14 @@ fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 fn start_logging(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter:?}: {error}\n  mend: give a level such as info, or module=level pairs"))?;
-    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        format!("--log {filter:?}: {error}\n  mend: give a level such as info, or module=level pairs")
+    })?;
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
     // Whoever calls this as a library may log in its own way already.
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");

@@ -302,7 +302,12 @@ impl Check<'_> {
         let node = self.raft_id("node.raft_id", &raw.node.raft_id);
         let cluster = self.cluster_id(&raw.cluster.id);
         let trust_domain = self.trust_domain(&raw.cluster.trust_domain);
-        let members: Vec<_> = raw.cluster.member.iter().map(|member| self.member(member)).collect();
+        let members: Vec<_> = raw
+            .cluster
+            .member
+            .iter()
+            .map(|member| self.member(member))
+            .collect();
         self.membership(&raw);
         let listen = self.listen(&raw.listen);
         let raft = self.raft(raw.raft);
@@ -331,26 +336,51 @@ impl Check<'_> {
         let mut names = BTreeSet::new();
         for member in &raw.cluster.member {
             if !ids.insert(*member.raft_id.get_ref()) {
-                self.add(&member.raft_id, "cluster.member.raft_id", "two members have this raft id", "give every member its own; an id is never used again");
+                self.add(
+                    &member.raft_id,
+                    "cluster.member.raft_id",
+                    "two members have this raft id",
+                    "give every member its own; an id is never used again",
+                );
             }
             if !names.insert(member.name.get_ref().as_str()) {
-                self.add(&member.name, "cluster.member.name", "two members have this name", "give every member its own");
+                self.add(
+                    &member.name,
+                    "cluster.member.name",
+                    "two members have this name",
+                    "give every member its own",
+                );
             }
         }
         let id = *raw.node.raft_id.get_ref();
-        match raw.cluster.member.iter().find(|member| *member.raft_id.get_ref() == id) {
+        match raw
+            .cluster
+            .member
+            .iter()
+            .find(|member| *member.raft_id.get_ref() == id)
+        {
             Some(member) if member.name.get_ref() != raw.node.name.get_ref() => {
                 let what = format!(
                     "this node is {:?}, but the member with raft id {id} is {:?}",
                     raw.node.name.get_ref(),
                     member.name.get_ref()
                 );
-                self.add(&raw.node.name, "node.name", what, "use the same name in [node] and in [[cluster.member]]");
+                self.add(
+                    &raw.node.name,
+                    "node.name",
+                    what,
+                    "use the same name in [node] and in [[cluster.member]]",
+                );
             }
             Some(_) => {}
             None => {
                 let what = format!("no [[cluster.member]] has raft_id = {id}");
-                self.add(&raw.node.raft_id, "node.raft_id", what, "add this node's own [[cluster.member]]: the others reach it there");
+                self.add(
+                    &raw.node.raft_id,
+                    "node.raft_id",
+                    what,
+                    "add this node's own [[cluster.member]]: the others reach it there",
+                );
             }
         }
     }
@@ -391,7 +421,12 @@ impl Check<'_> {
             ("listen.enroll", listen.enroll, &raw.enroll),
         ] {
             if address.port() != 0 && !seen.insert(address) {
-                self.add(raw, key, format!("two listeners share {address}"), "each role has a port of its own");
+                self.add(
+                    raw,
+                    key,
+                    format!("two listeners share {address}"),
+                    "each role has a port of its own",
+                );
             }
         }
         Some(listen)
@@ -401,13 +436,24 @@ impl Check<'_> {
         let Some(raw) = raw else { return Raft::default() };
         let raft = *raw.get_ref();
         if !(1..=1_000).contains(&raft.tick_ms) {
-            self.add(&raw, "raft.tick_ms", format!("{} is not from 1 to 1000", raft.tick_ms), "50 suits most networks, 10 a LAN");
+            self.add(
+                &raw,
+                "raft.tick_ms",
+                format!("{} is not from 1 to 1000", raft.tick_ms),
+                "50 suits most networks, 10 a LAN",
+            );
         }
-        if raft.heartbeat_ticks == 0 || raft.election_ticks <= raft.heartbeat_ticks || raft.election_ticks > 1_000 {
+        if raft.heartbeat_ticks == 0
+            || raft.election_ticks <= raft.heartbeat_ticks
+            || raft.election_ticks > 1_000
+        {
             self.add(
                 &raw,
                 "raft.election_ticks",
-                format!("{} election ticks with {} heartbeat ticks cannot work", raft.election_ticks, raft.heartbeat_ticks),
+                format!(
+                    "{} election ticks with {} heartbeat ticks cannot work",
+                    raft.election_ticks, raft.heartbeat_ticks
+                ),
                 "heartbeat_ticks at least 1, election_ticks greater (10 and 2 are the defaults)",
             );
         }
@@ -421,7 +467,10 @@ impl Check<'_> {
             self.add(
                 &raw,
                 "agents.lease_ms",
-                format!("a lease of {} ms does not outlast two heartbeats of {} ms", agents.lease_ms, agents.heartbeat_ms),
+                format!(
+                    "a lease of {} ms does not outlast two heartbeats of {} ms",
+                    agents.lease_ms, agents.heartbeat_ms
+                ),
                 "heartbeat_ms at least 100, lease_ms at least twice that (5000 and 15000 are the defaults)",
             );
         }
@@ -429,13 +478,18 @@ impl Check<'_> {
     }
 
     fn evidence(&mut self, raw: Option<Spanned<Evidence>>) -> Evidence {
-        let Some(raw) = raw else { return Evidence::default() };
+        let Some(raw) = raw else {
+            return Evidence::default();
+        };
         let evidence = *raw.get_ref();
         if evidence.free_percent_min > 90 {
             self.add(
                 &raw,
                 "evidence.free_percent_min",
-                format!("{} % would refuse evidence on an almost empty disk", evidence.free_percent_min),
+                format!(
+                    "{} % would refuse evidence on an almost empty disk",
+                    evidence.free_percent_min
+                ),
                 "10 is the default, 0 never refuses",
             );
         }
@@ -448,7 +502,12 @@ impl Check<'_> {
         if engine::id::AgentId::from_str(name).is_ok() {
             return Some(name.clone());
         }
-        self.add(raw, key, format!("{name:?} is not 1 to 63 of a-z, 0-9 and -"), "use the name that the node's certificate holds, such as c1");
+        self.add(
+            raw,
+            key,
+            format!("{name:?} is not 1 to 63 of a-z, 0-9 and -"),
+            "use the name that the node's certificate holds, such as c1",
+        );
         None
     }
 
@@ -464,7 +523,12 @@ impl Check<'_> {
         match uuid::Uuid::try_parse(raw.get_ref()) {
             Ok(id) => Some(id),
             Err(error) => {
-                self.add(raw, "cluster.id", format!("{:?} is no UUID: {error}", raw.get_ref()), "copy it from another node's file, or let `cordon init` draw one");
+                self.add(
+                    raw,
+                    "cluster.id",
+                    format!("{:?} is no UUID: {error}", raw.get_ref()),
+                    "copy it from another node's file, or let `cordon init` draw one",
+                );
                 None
             }
         }
@@ -473,11 +537,18 @@ impl Check<'_> {
     fn trust_domain(&mut self, raw: &Spanned<String>) -> Option<String> {
         let domain = raw.get_ref();
         let valid = (1..=255).contains(&domain.len())
-            && domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'));
+            && domain
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'));
         if valid {
             return Some(domain.clone());
         }
-        self.add(raw, "cluster.trust_domain", format!("{domain:?} is not 1 to 255 of a-z, 0-9, '.', '-' and '_'"), "use the domain in the node's certificate, such as cordon.internal");
+        self.add(
+            raw,
+            "cluster.trust_domain",
+            format!("{domain:?} is not 1 to 255 of a-z, 0-9, '.', '-' and '_'"),
+            "use the domain in the node's certificate, such as cordon.internal",
+        );
         None
     }
 
@@ -485,7 +556,12 @@ impl Check<'_> {
         match raw.get_ref().parse() {
             Ok(address) => Some(address),
             Err(_) => {
-                self.add(raw, key, format!("{:?} is no address to listen on", raw.get_ref()), "give an IP address and a port, such as \"0.0.0.0:7400\" or \"[::]:7400\"");
+                self.add(
+                    raw,
+                    key,
+                    format!("{:?} is no address to listen on", raw.get_ref()),
+                    "give an IP address and a port, such as \"0.0.0.0:7400\" or \"[::]:7400\"",
+                );
                 None
             }
         }
@@ -501,7 +577,12 @@ impl Check<'_> {
         if valid {
             return Some(text.clone());
         }
-        self.add(raw, key, format!("{text:?} is no host:port"), "give what others can reach, such as \"10.0.0.1:7402\"");
+        self.add(
+            raw,
+            key,
+            format!("{text:?} is no host:port"),
+            "give what others can reach, such as \"10.0.0.1:7402\"",
+        );
         None
     }
 
@@ -604,7 +685,10 @@ enroll = "0.0.0.0:7403"
         insta::assert_snapshot!(problems(&[
             ("raft_id = 1\n[cluster]", "raft_id = 2\n[cluster]"),
             ("0.0.0.0:7401", "0.0.0.0:7400"),
-            ("[listen]", "[raft]\nelection_ticks = 2\n[agents]\nlease_ms = 10\n[listen]"),
+            (
+                "[listen]",
+                "[raft]\nelection_ticks = 2\n[agents]\nlease_ms = 10\n[listen]"
+            ),
         ]));
     }
 

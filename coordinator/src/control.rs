@@ -123,7 +123,11 @@ impl Control {
                 return Err(last);
             }
             // Whatever comes first: another leader, or a pause after which the same one is asked again.
-            let pause = if tried_busy(&last) { RETRY_PAUSE * 2 } else { RETRY_PAUSE };
+            let pause = if tried_busy(&last) {
+                RETRY_PAUSE * 2
+            } else {
+                RETRY_PAUSE
+            };
             tokio::select! {
                 changed = role.changed() => changed.map_err(|_| SubmitError::Halted)?,
                 () = tokio::time::sleep(pause) => {}
@@ -138,8 +142,10 @@ impl Control {
             match self.inner.raft.read_index().await {
                 Ok(_) => return Ok(self.inner.raft.with_state(read)),
                 Err(ReadError::Halted) => return Err(QueryError::Halted),
-                Err(_) if Instant::now() >= deadline => return Err(QueryError::NoLeader),
-                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(ReadError::NoLeader | ReadError::Busy) if Instant::now() >= deadline => {
+                    return Err(QueryError::NoLeader);
+                }
+                Err(ReadError::NoLeader | ReadError::Busy) => tokio::time::sleep(RETRY_PAUSE).await,
             }
         }
     }
@@ -156,23 +162,33 @@ impl Control {
 
     /// Proposes here, for who knows that this node leads.
     async fn propose(&self, envelope: Envelope) -> Result<(u64, Reply), Tried> {
-        self.inner.raft.propose(envelope).await.map_err(|error| match error {
-            ProposeError::NotLeader { .. } => Tried::Again(SubmitError::NoLeader),
-            ProposeError::Busy => Tried::Again(SubmitError::Busy),
-            // Every envelope that comes here is harmless to repeat.
-            ProposeError::OutcomeUnknown => Tried::Again(SubmitError::OutcomeUnknown),
-            ProposeError::TooLarge { .. } => Tried::Final(SubmitError::TooLarge),
-            ProposeError::Halted => Tried::Final(SubmitError::Halted),
-        })
+        self.inner
+            .raft
+            .propose(envelope)
+            .await
+            .map_err(|error| match error {
+                ProposeError::NotLeader { .. } => Tried::Again(SubmitError::NoLeader),
+                ProposeError::Busy => Tried::Again(SubmitError::Busy),
+                // Every envelope that comes here is harmless to repeat.
+                ProposeError::OutcomeUnknown => Tried::Again(SubmitError::OutcomeUnknown),
+                ProposeError::TooLarge { .. } => Tried::Final(SubmitError::TooLarge),
+                ProposeError::Halted => Tried::Final(SubmitError::Halted),
+            })
     }
 
     async fn forward(&self, leader: NodeId, envelope: &Envelope) -> Result<(u64, Reply), Tried> {
-        self.inner.peers.forward(leader, envelope).await.map_err(|error| match error {
-            ForwardError::NotLeader | ForwardError::Unreachable(_) | ForwardError::Halted => Tried::Again(SubmitError::NoLeader),
-            ForwardError::Busy => Tried::Again(SubmitError::Busy),
-            ForwardError::OutcomeUnknown(_) => Tried::Again(SubmitError::OutcomeUnknown),
-            ForwardError::TooLarge => Tried::Final(SubmitError::TooLarge),
-        })
+        self.inner
+            .peers
+            .forward(leader, envelope)
+            .await
+            .map_err(|error| match error {
+                ForwardError::NotLeader | ForwardError::Unreachable(_) | ForwardError::Halted => {
+                    Tried::Again(SubmitError::NoLeader)
+                }
+                ForwardError::Busy => Tried::Again(SubmitError::Busy),
+                ForwardError::OutcomeUnknown(_) => Tried::Again(SubmitError::OutcomeUnknown),
+                ForwardError::TooLarge => Tried::Final(SubmitError::TooLarge),
+            })
     }
 
     fn slot(&self) -> Result<Slot<'_>, SubmitError> {

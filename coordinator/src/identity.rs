@@ -68,14 +68,16 @@ pub enum CredentialsError {
     Tls(String),
 }
 
-const REMAKE: &str = "`cordon init` makes it; keys are 0600 in a folder that is 0700 and owned by the user that runs this";
+const REMAKE: &str =
+    "`cordon init` makes it; keys are 0600 in a folder that is 0700 and owned by the user that runs this";
 
 impl Credentials {
     /// Loads and checks everything below the configuration's folder. Loose permissions are refused (R15).
     pub fn load(config: &Config) -> Result<Credentials, CredentialsError> {
         let folder = config.home.join("identity");
         let identity = Identity::load(&folder).map_err(|error| file(&folder, &error))?;
-        let expected = SpiffeId::new(&config.trust_domain, Role::Coordinator, &config.name).map_err(|error| CredentialsError::Tls(error.to_string()))?;
+        let expected = SpiffeId::new(&config.trust_domain, Role::Coordinator, &config.name)
+            .map_err(|error| CredentialsError::Tls(error.to_string()))?;
         if *identity.spiffe() != expected {
             return Err(CredentialsError::Other {
                 folder,
@@ -94,14 +96,16 @@ impl Credentials {
         };
         let coordinator_roots = roots("coordinator")?;
         let server = |roots: Option<Roots>, role: Option<Role>| {
-            ServerTls::new(identity.clone(), roots, role, &config.trust_domain).map_err(|error| CredentialsError::Tls(error.to_string()))
+            ServerTls::new(identity.clone(), roots, role, &config.trust_domain)
+                .map_err(|error| CredentialsError::Tls(error.to_string()))
         };
         Ok(Credentials {
             operator: server(Some(roots("operator")?), Some(Role::Operator))?,
             agent: server(Some(roots("agent")?), Some(Role::Agent))?,
             peer: server(Some(coordinator_roots.clone()), Some(Role::Coordinator))?,
             enroll: server(None, None)?,
-            client: ClientTls::new(Some(identity.clone()), &coordinator_roots, &config.trust_domain).map_err(|error| CredentialsError::Tls(error.to_string()))?,
+            client: ClientTls::new(Some(identity.clone()), &coordinator_roots, &config.trust_domain)
+                .map_err(|error| CredentialsError::Tls(error.to_string()))?,
             agent_issuer: Arc::new(issuer(Role::Agent)?),
             coordinator_issuer: issuer(Role::Coordinator)?,
             coordinator_roots,
@@ -129,8 +133,11 @@ impl Credentials {
 
     fn renew(&mut self) -> Result<(), String> {
         let (key, csr) = certs::new_key_and_csr().map_err(|error| error.to_string())?;
-        let chain = self.coordinator_issuer.issue_from_csr(&csr, self.identity.spiffe(), certs::COORDINATOR_VALIDITY);
-        let identity = Identity::new(key, chain.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+        let chain =
+            self.coordinator_issuer
+                .issue_from_csr(&csr, self.identity.spiffe(), certs::COORDINATOR_VALIDITY);
+        let identity = Identity::new(key, chain.map_err(|error| error.to_string())?)
+            .map_err(|error| error.to_string())?;
         identity.save(&self.folder).map_err(|error| error.to_string())?;
         for server in [&self.operator, &self.agent, &self.peer, &self.enroll] {
             server.replace(&identity);

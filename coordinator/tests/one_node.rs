@@ -24,7 +24,10 @@ steps:
 const NO_PROCESSES: &str = "{\"processes\":[],\"truncated\":false}";
 
 fn code(status: &tonic::Status) -> &str {
-    status.metadata().get("cordon-code").map_or("", |code| code.to_str().unwrap())
+    status
+        .metadata()
+        .get("cordon-code")
+        .map_or("", |code| code.to_str().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +39,10 @@ async fn a_run_goes_through_a_real_session() {
     let run = start_run(&mut operator, LOOK, &["web-1"]).await;
 
     let assign = session.assignment().await;
-    assert_eq!((assign.action.as_str(), assign.impact.as_str()), ("process.list", "observe"));
+    assert_eq!(
+        (assign.action.as_str(), assign.impact.as_str()),
+        ("process.list", "observe")
+    );
     let key = assign.key.unwrap();
     session.succeed(&key, NO_PROCESSES).await;
     let ended_run = run_to_end(&mut operator, &run).await;
@@ -57,11 +63,22 @@ async fn a_run_goes_through_a_real_session() {
     let run = start_run(&mut operator, LOOK, &["web-1"]).await;
     let key = session.assignment().await.key.unwrap();
     session.report(started(&key)).await;
-    let oversized = format!("{{\"processes\":[],\"truncated\":false,\"x\":\"{}\"}}", "a".repeat(100_000));
+    let oversized = format!(
+        "{{\"processes\":[],\"truncated\":false,\"x\":\"{}\"}}",
+        "a".repeat(100_000)
+    );
     session.report(ended(&key, "succeeded", &oversized)).await;
     let ended_run = run_to_end(&mut operator, &run).await;
     assert_eq!(ended_run.status, "failed");
-    let tasks = operator.list_tasks(v1::ListTasksRequest { run_id: run, ..Default::default() }).await.unwrap().into_inner().tasks;
+    let tasks = operator
+        .list_tasks(v1::ListTasksRequest {
+            run_id: run,
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .into_inner()
+        .tasks;
     assert_eq!(tasks[0].error_code, "bad_output");
 
     assert_eq!(cluster.stop(0), Some(0), "SIGTERM stops it cleanly");
@@ -77,7 +94,10 @@ async fn what_lies_or_is_too_large_is_refused() {
     hello.agent_id = "web-2".into();
     let mut session = agent.open(&endpoint, hello).await.unwrap();
     let refused = session.next().await.unwrap_err();
-    assert_eq!((refused.code(), code(&refused)), (Code::InvalidArgument, "invalid"));
+    assert_eq!(
+        (refused.code(), code(&refused)),
+        (Code::InvalidArgument, "invalid")
+    );
     assert!(refused.message().contains("names another"), "{refused:?}");
 
     let mut session = agent.attach(&endpoint).await;
@@ -130,8 +150,14 @@ async fn an_agent_renews_over_its_session() {
     let agent = cluster.enroll(0, "web-1").await;
     let mut session = agent.attach(&cluster.agent_endpoint(0)).await;
     let (key, csr) = certs::new_key_and_csr().unwrap();
-    session.say.send(message(Said::Renew(v1::RenewRequest { csr_der: csr.into() }))).await.unwrap();
-    let Told::Renewed(renewed) = session.next().await.unwrap() else { panic!("a renewal") };
+    session
+        .say
+        .send(message(Said::Renew(v1::RenewRequest { csr_der: csr.into() })))
+        .await
+        .unwrap();
+    let Told::Renewed(renewed) = session.next().await.unwrap() else {
+        panic!("a renewal")
+    };
     assert_eq!(renewed.refused, "");
     let chain = renewed.chain_der.iter().map(|der| der.to_vec()).collect();
     let renewed = common::Enrolled {
@@ -144,12 +170,18 @@ async fn an_agent_renews_over_its_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_told_with_its_exit_code() {
     let cluster = Cluster::start(1);
-    let output = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking({
-        let mut second = cluster.command(0);
-        move || second.output().unwrap()
-    }));
+    let output = tokio::time::timeout(
+        PATIENCE,
+        tokio::task::spawn_blocking({
+            let mut second = cluster.command(0);
+            move || second.output().unwrap()
+        }),
+    );
     let output = output.await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(4));
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("cannot listen for operators on 127.0.0.1:") && told.contains("mend:"), "{told}");
+    assert!(
+        told.contains("cannot listen for operators on 127.0.0.1:") && told.contains("mend:"),
+        "{told}"
+    );
 }

@@ -66,17 +66,31 @@ async fn evidence_is_resumed_copied_recorded_and_read_back() {
     let content: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
     let mut client = agent.client(&endpoint).await;
     // A first try breaks off in the middle.
-    let broken = client.put_evidence(tokio_stream::iter(chunks(&key, 0, &content, false))).await;
+    let broken = client
+        .put_evidence(tokio_stream::iter(chunks(&key, 0, &content, false)))
+        .await;
     assert!(broken.is_err());
     let ask = v1::EvidenceOffsetRequest {
         key: Some(key.clone()),
         upload_id: "u-1".into(),
     };
-    let offset = client.evidence_offset(ask).await.unwrap().into_inner().offset_bytes as usize;
+    let offset = client
+        .evidence_offset(ask)
+        .await
+        .unwrap()
+        .into_inner()
+        .offset_bytes as usize;
     assert_eq!(offset, content.len() / 2);
-    let receipt = client.put_evidence(tokio_stream::iter(chunks(&key, offset, &content, true))).await.unwrap().into_inner();
+    let receipt = client
+        .put_evidence(tokio_stream::iter(chunks(&key, offset, &content, true)))
+        .await
+        .unwrap()
+        .into_inner();
     let sha256 = hex::encode(Sha256::digest(&content));
-    assert_eq!((receipt.sha256.as_str(), receipt.size_bytes, receipt.copies), (sha256.as_str(), 300_000, 2));
+    assert_eq!(
+        (receipt.sha256.as_str(), receipt.size_bytes, receipt.copies),
+        (sha256.as_str(), 300_000, 2)
+    );
 
     // Through any node, also one that holds no copy.
     for at in 0..3 {
@@ -92,25 +106,53 @@ async fn evidence_is_resumed_copied_recorded_and_read_back() {
         }
         assert!(read == content[100_000..], "node {at} gives other bytes");
     }
-    let verify = v1::VerifyEvidenceRequest { sha256: sha256.clone() };
-    let verified = operator.verify_evidence(verify.clone()).await.unwrap().into_inner();
+    let verify = v1::VerifyEvidenceRequest {
+        sha256: sha256.clone(),
+    };
+    let verified = operator
+        .verify_evidence(verify.clone())
+        .await
+        .unwrap()
+        .into_inner();
     assert!(verified.ok && verified.copies.len() == 2, "{verified:?}");
-    let records = operator.list_evidence(v1::ListEvidenceRequest { run_id: run.clone(), ..Default::default() }).await.unwrap().into_inner().records;
-    assert_eq!((records[0].agent_id.as_str(), records[0].path.as_str()), ("web-1", "/etc/host\\xff"));
+    let records = operator
+        .list_evidence(v1::ListEvidenceRequest {
+            run_id: run.clone(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .into_inner()
+        .records;
+    assert_eq!(
+        (records[0].agent_id.as_str(), records[0].path.as_str()),
+        ("web-1", "/etc/host\\xff")
+    );
 
     // A damaged copy is found.
-    let file = cluster.home(1).join("data/evidence/sha256").join(&sha256[..2]).join(&sha256);
+    let file = cluster
+        .home(1)
+        .join("data/evidence/sha256")
+        .join(&sha256[..2])
+        .join(&sha256);
     let mut damaged = content.clone();
     damaged[7] ^= 1;
     std::fs::write(file, damaged).unwrap();
     let verified = operator.verify_evidence(verify).await.unwrap().into_inner();
     assert!(!verified.ok);
-    assert_eq!(verified.copies.iter().filter(|copy| copy.verified).count(), 1, "{verified:?}");
+    assert_eq!(
+        verified.copies.iter().filter(|copy| copy.verified).count(),
+        1,
+        "{verified:?}"
+    );
 
     // Nobody uploads for what was not assigned to it.
     let other = cluster.enroll(0, "web-2").await;
     let mut client = other.client(&endpoint).await;
-    let refused = client.put_evidence(tokio_stream::iter(chunks(&key, 0, &content, true))).await.unwrap_err();
+    let refused = client
+        .put_evidence(tokio_stream::iter(chunks(&key, 0, &content, true)))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     cluster.kill(0);
 }
@@ -140,7 +182,16 @@ async fn a_run_outlives_its_leader() {
     // The old one comes back and agrees.
     cluster.launch(leader);
     let mut operator = cluster.operator(leader).await;
-    let same = common::retry(async || operator.clone().get_run(v1::GetRunRequest { id: run.clone() }).await).await;
-    assert_eq!((same.status.as_str(), same.revision), ("succeeded", ended.revision));
+    let same = common::retry(async || {
+        operator
+            .clone()
+            .get_run(v1::GetRunRequest { id: run.clone() })
+            .await
+    })
+    .await;
+    assert_eq!(
+        (same.status.as_str(), same.revision),
+        ("succeeded", ended.revision)
+    );
     drop(operator.status(v1::StatusRequest {}).await);
 }

@@ -26,13 +26,18 @@ pub struct Agents {
 impl Agents {
     /// Over the hub and the evidence of this node.
     pub fn new(hub: Hub, evidence: Evidence, control: Control) -> Agents {
-        Agents { hub, evidence, control }
+        Agents {
+            hub,
+            evidence,
+            control,
+        }
     }
 
     /// The agent of a call that is not a session, if its key is still the recorded one (R11).
     async fn enrolled<T>(&self, request: &Request<T>) -> Result<AgentId, ApiError> {
         let (agent, key) = auth::agent(request)?;
-        let is_enrolled = |state: &engine::State| state.agent(&agent).is_some_and(|agent| agent.accepts_key(&key));
+        let is_enrolled =
+            |state: &engine::State| state.agent(&agent).is_some_and(|agent| agent.accepts_key(&key));
         if self.control.local(is_enrolled) || self.control.query(is_enrolled).await? {
             return Ok(agent);
         }
@@ -44,34 +49,64 @@ impl Agents {
 impl AgentService for Agents {
     type SessionStream = BoxStream<'static, Result<v1::CoordinatorMessage, Status>>;
 
-    async fn session(&self, request: Request<Streaming<v1::AgentMessage>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         let (agent, key) = auth::agent(&request)?;
-        let peer = request.extensions().get::<certs::tls::Peer>().cloned().ok_or(ApiError::NotAllowed)?;
+        let peer = request
+            .extensions()
+            .get::<certs::tls::Peer>()
+            .cloned()
+            .ok_or(ApiError::NotAllowed)?;
         let inbound = request.into_inner().boxed();
         Ok(Response::new(self.hub.serve(agent, key, &peer, inbound).boxed()))
     }
 
-    async fn evidence_offset(&self, request: Request<v1::EvidenceOffsetRequest>) -> Result<Response<v1::EvidenceOffsetReply>, Status> {
+    async fn evidence_offset(
+        &self,
+        request: Request<v1::EvidenceOffsetRequest>,
+    ) -> Result<Response<v1::EvidenceOffsetReply>, Status> {
         let agent = self.enrolled(&request).await?;
         let asked = request.into_inner();
         let attempt = attempt(asked.key.as_ref())?;
-        let offset = self.evidence.upload_offset(&agent, &attempt, &asked.upload_id).await;
+        let offset = self
+            .evidence
+            .upload_offset(&agent, &attempt, &asked.upload_id)
+            .await;
         let offset_bytes = offset.map_err(ApiError::from)?;
         Ok(Response::new(v1::EvidenceOffsetReply { offset_bytes }))
     }
 
-    async fn put_evidence(&self, request: Request<Streaming<v1::EvidenceChunk>>) -> Result<Response<v1::EvidenceReceipt>, Status> {
+    async fn put_evidence(
+        &self,
+        request: Request<Streaming<v1::EvidenceChunk>>,
+    ) -> Result<Response<v1::EvidenceReceipt>, Status> {
         let agent = self.enrolled(&request).await?;
         let mut chunks = request.into_inner();
-        let first = chunks.message().await?.ok_or_else(|| invalid("header", "the upload is empty"))?;
-        let header = header(first.header.ok_or_else(|| invalid("header", "the first message has none"))?)?;
-        let mut upload = self.evidence.begin_upload(agent, header).await.map_err(ApiError::from)?;
+        let first = chunks
+            .message()
+            .await?
+            .ok_or_else(|| invalid("header", "the upload is empty"))?;
+        let header = header(
+            first
+                .header
+                .ok_or_else(|| invalid("header", "the first message has none"))?,
+        )?;
+        let mut upload = self
+            .evidence
+            .begin_upload(agent, header)
+            .await
+            .map_err(ApiError::from)?;
         let mut next = Some((first.data, first.trailer));
         let trailer = loop {
             let (data, trailer): (Bytes, Option<v1::EvidenceTrailer>) = match next.take() {
                 Some(next) => next,
                 None => {
-                    let chunk = chunks.message().await?.ok_or_else(|| invalid("trailer", "the upload ended without one"))?;
+                    let chunk = chunks
+                        .message()
+                        .await?
+                        .ok_or_else(|| invalid("trailer", "the upload ended without one"))?;
                     (chunk.data, chunk.trailer)
                 }
             };
@@ -115,7 +150,10 @@ fn header(header: v1::EvidenceHeader) -> Result<UploadHeader, ApiError> {
 
 fn parse_trailer(trailer: v1::EvidenceTrailer) -> Result<UploadTrailer, ApiError> {
     Ok(UploadTrailer {
-        sha256: trailer.sha256.parse::<Digest>().map_err(|error| invalid("trailer.sha256", error))?,
+        sha256: trailer
+            .sha256
+            .parse::<Digest>()
+            .map_err(|error| invalid("trailer.sha256", error))?,
         size_bytes: trailer.size_bytes,
         read_at: engine::Timestamp(trailer.read_at_ms),
         changed_during_read: trailer.changed_during_read,

@@ -138,7 +138,11 @@ pub fn allows(path: &str, caller: &Caller) -> bool {
 
 /// The caller of a request that passed the choke point. Without one the request did not, and is denied.
 pub fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, ApiError> {
-    request.extensions().get::<Caller>().cloned().ok_or(ApiError::NotAllowed)
+    request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or(ApiError::NotAllowed)
 }
 
 /// The operator of a request.
@@ -211,7 +215,12 @@ mod tests {
         for file in &set.file {
             for service in &file.service {
                 for method in &service.method {
-                    rpcs.push(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+                    rpcs.push(format!(
+                        "/{}.{}/{}",
+                        file.package(),
+                        service.name(),
+                        method.name()
+                    ));
                 }
             }
         }
@@ -237,12 +246,18 @@ mod tests {
         let rpcs = every_rpc();
         assert!(rpcs.len() > 30, "the descriptors are there");
         for rpc in &rpcs {
-            assert!(TABLE.iter().any(|(path, _)| path == rpc), "{rpc} has no entry in the table: say who may call it");
+            assert!(
+                TABLE.iter().any(|(path, _)| path == rpc),
+                "{rpc} has no entry in the table: say who may call it"
+            );
         }
         for (n, (path, roles)) in TABLE.iter().enumerate() {
             assert!(rpcs.iter().any(|rpc| rpc == path), "{path} is no RPC");
             assert!(!roles.is_empty(), "{path} allows nobody");
-            assert!(TABLE[..n].iter().all(|(other, _)| other != path), "{path} stands twice");
+            assert!(
+                TABLE[..n].iter().all(|(other, _)| other != path),
+                "{path} stands twice"
+            );
         }
     }
 
@@ -253,7 +268,9 @@ mod tests {
                 let own = match caller {
                     Caller::Operator { .. } => rpc.contains(".OperatorService/"),
                     Caller::Agent { .. } => rpc.contains(".AgentService/"),
-                    Caller::Coordinator { .. } => rpc.contains(".PeerService/") || rpc.contains(".RaftService/"),
+                    Caller::Coordinator { .. } => {
+                        rpc.contains(".PeerService/") || rpc.contains(".RaftService/")
+                    }
                     Caller::Nobody { .. } => rpc.contains(".EnrollService/"),
                 };
                 assert_eq!(allows(&rpc, &caller), own, "{rpc} by {caller:?}");
@@ -263,8 +280,18 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_table_is_denied() {
-        for path in ["", "/", "/cordon.v1.OperatorService/", "/cordon.v1.OperatorService/StartRun/", "/cordon.v1.OperatorService/startrun", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"] {
-            assert!(callers().iter().all(|caller| !allows(path, caller)), "{path:?} must be denied");
+        for path in [
+            "",
+            "/",
+            "/cordon.v1.OperatorService/",
+            "/cordon.v1.OperatorService/StartRun/",
+            "/cordon.v1.OperatorService/startrun",
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        ] {
+            assert!(
+                callers().iter().all(|caller| !allows(path, caller)),
+                "{path:?} must be denied"
+            );
         }
     }
 }

@@ -64,7 +64,10 @@ mod tests {
             refusals.charge(addr, start);
         }
         assert!(!refusals.is_heard(addr, start));
-        assert!(!refusals.is_heard("2001:db8::2".parse().unwrap(), start), "the same /64");
+        assert!(
+            !refusals.is_heard("2001:db8::2".parse().unwrap(), start),
+            "the same /64"
+        );
         assert!(refusals.is_heard("2001:db8:1::1".parse().unwrap(), start));
         assert!(refusals.is_heard(addr, start.plus_ms(REFILL_MS)));
     }

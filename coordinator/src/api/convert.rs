@@ -11,7 +11,10 @@ use proto::v1;
 
 /// An agent, with the name of the node that holds its session.
 pub fn agent(state: &State, agent: &Agent) -> v1::Agent {
-    let node = agent.session.as_ref().and_then(|session| state.node(session.node));
+    let node = agent
+        .session
+        .as_ref()
+        .and_then(|session| state.node(session.node));
     v1::Agent {
         id: agent.id.to_string(),
         online: agent.is_online(),
@@ -53,7 +56,9 @@ pub enum Detail {
 /// A run as it stands.
 pub fn run(run: &Run, detail: Detail) -> v1::Run {
     let full = detail == Detail::Full;
-    let steps = (0..run.steps.len() as u16).map(|number| step(run, number, full)).collect();
+    let steps = (0..run.steps.len() as u16)
+        .map(|number| step(run, number, full))
+        .collect();
     v1::Run {
         id: run.id.to_string(),
         playbook: run.manifest().playbook.clone(),
@@ -63,8 +68,17 @@ pub fn run(run: &Run, detail: Detail) -> v1::Run {
         created_at_ms: run.created_at.0,
         ended_at_ms: time(run.ended_at),
         steps,
-        inputs_json: if full { run.inputs.to_string() } else { String::new() },
-        outputs_json: run.outputs.as_ref().filter(|_| full).map(|outputs| outputs.to_string()).unwrap_or_default(),
+        inputs_json: if full {
+            run.inputs.to_string()
+        } else {
+            String::new()
+        },
+        outputs_json: run
+            .outputs
+            .as_ref()
+            .filter(|_| full)
+            .map(|outputs| outputs.to_string())
+            .unwrap_or_default(),
         reason: run.reason.clone(),
         revision: run.revision,
         manifest_sha256: run.manifest_hash.to_string(),
@@ -137,8 +151,16 @@ pub fn task(view: &TaskView<'_>) -> v1::Task {
 
 /// A custody record.
 pub fn evidence(state: &State, custody: &Custody) -> v1::EvidenceRecord {
-    let step = state.run(&custody.task.run).and_then(|run| run.manifest().step(custody.task.step).map(|step| step.name.clone()));
-    let name = |node: &engine::id::NodeId| state.node(*node).map_or_else(|| node.0.to_string(), |node| node.name.clone());
+    let step = state.run(&custody.task.run).and_then(|run| {
+        run.manifest()
+            .step(custody.task.step)
+            .map(|step| step.name.clone())
+    });
+    let name = |node: &engine::id::NodeId| {
+        state
+            .node(*node)
+            .map_or_else(|| node.0.to_string(), |node| node.name.clone())
+    };
     v1::EvidenceRecord {
         sha256: custody.sha256.to_string(),
         size_bytes: custody.size_bytes,
@@ -210,6 +232,9 @@ mod tests {
             succeeded: 4,
             ..Default::default()
         });
-        assert_eq!((sum.total, sum.waiting, sum.running, sum.succeeded), (10, 1, 5, 4));
+        assert_eq!(
+            (sum.total, sum.waiting, sum.running, sum.succeeded),
+            (10, 1, 5, 4)
+        );
     }
 }

@@ -55,7 +55,11 @@ impl Enroll {
         })?;
         let token = token_hash(&asked.token);
         // A guess is refused without an entry in the log.
-        if !self.control.query(|state| state.tokens().any(|known| known.hash == token)).await? {
+        if !self
+            .control
+            .query(|state| state.tokens().any(|known| known.hash == token))
+            .await?
+        {
             return Err(engine::Refusal::Token("it is not known".into()).into());
         }
         let envelope = Envelope {
@@ -70,19 +74,32 @@ impl Enroll {
         let agent = match self.control.submit(envelope).await?.1 {
             Reply::Enrolled { agent, .. } => agent,
             Reply::Refused(refusal) => return Err(refusal.into()),
-            other => return Err(ApiError::Internal(format!("enrolment was answered with {other:?}"))),
+            other => {
+                return Err(ApiError::Internal(format!(
+                    "enrolment was answered with {other:?}"
+                )));
+            }
         };
         let trust_domain = self.issuer.trust_domain().to_owned();
-        let name = certs::SpiffeId::new(&trust_domain, certs::Role::Agent, agent.as_str()).map_err(|error| ApiError::Issue(error.to_string()))?;
-        let chain = self.issuer.issue_from_csr(&asked.csr_der, &name, certs::AGENT_VALIDITY);
+        let name = certs::SpiffeId::new(&trust_domain, certs::Role::Agent, agent.as_str())
+            .map_err(|error| ApiError::Issue(error.to_string()))?;
+        let chain = self
+            .issuer
+            .issue_from_csr(&asked.csr_der, &name, certs::AGENT_VALIDITY);
         let chain = chain.map_err(|error| ApiError::Issue(error.to_string()))?;
-        let agent_endpoints = self.control.local(|state| state.nodes().map(|node| node.agent_endpoint.clone()).collect());
+        let agent_endpoints = self
+            .control
+            .local(|state| state.nodes().map(|node| node.agent_endpoint.clone()).collect());
         tracing::info!(%agent, "enrolled an agent");
         Ok(v1::EnrollReply {
             agent_id: agent.to_string(),
             trust_domain,
             chain_der: chain.into_iter().map(Into::into).collect(),
-            coordinator_roots_der: self.coordinator_roots.der().map(|der| der.to_vec().into()).collect(),
+            coordinator_roots_der: self
+                .coordinator_roots
+                .der()
+                .map(|der| der.to_vec().into())
+                .collect(),
             agent_endpoints,
         })
     }

@@ -56,6 +56,9 @@ pub enum ApiError {
         /// Its name.
         name: String,
     },
+    /// The disk is too full for new runs (R69).
+    #[error("less than 5 % of this node's disk is free: no new run is started")]
+    DiskFull,
     /// Too many guesses from one address.
     #[error("too many refused requests from your address")]
     TooMany,
@@ -96,25 +99,66 @@ impl From<ApiError> for Status {
 /// The status code, the stable code and the hint of an error. Exhaustive: a new error says all three.
 fn describe(error: &ApiError) -> (Code, &'static str, &'static str) {
     match error {
-        ApiError::NotAllowed => (Code::PermissionDenied, "not_allowed", "use the port and the certificate of your role"),
-        ApiError::NotEnrolled(_) => (Code::PermissionDenied, "not_enrolled", "enrol the agent again with a new token; a revoked agent stays revoked"),
-        ApiError::Invalid { .. } => (Code::InvalidArgument, "invalid", "correct the field that is named"),
-        ApiError::Playbook(_) => (Code::InvalidArgument, "playbook", "mend what is listed; `cordon playbook validate FILE` checks without starting anything"),
+        ApiError::NotAllowed => (
+            Code::PermissionDenied,
+            "not_allowed",
+            "use the port and the certificate of your role",
+        ),
+        ApiError::NotEnrolled(_) => (
+            Code::PermissionDenied,
+            "not_enrolled",
+            "enrol the agent again with a new token; a revoked agent stays revoked",
+        ),
+        ApiError::Invalid { .. } => (
+            Code::InvalidArgument,
+            "invalid",
+            "correct the field that is named",
+        ),
+        ApiError::Playbook(_) => (
+            Code::InvalidArgument,
+            "playbook",
+            "mend what is listed; `cordon playbook validate FILE` checks without starting anything",
+        ),
         ApiError::FactsDecide { .. } => (
             Code::InvalidArgument,
             "facts_decide",
             "select by agent.id or agent.labels, which administrators set, or list the hosts",
         ),
-        ApiError::NotFound { .. } => (Code::NotFound, "not_found", "check the name; the list commands show what there is"),
-        ApiError::TooMany => (Code::ResourceExhausted, "too_many", "wait a minute, then try with a valid token"),
+        ApiError::NotFound { .. } => (
+            Code::NotFound,
+            "not_found",
+            "check the name; the list commands show what there is",
+        ),
+        ApiError::DiskFull => (
+            Code::ResourceExhausted,
+            "disk_full",
+            "make room on the coordinators' disks, or ask another node",
+        ),
+        ApiError::TooMany => (
+            Code::ResourceExhausted,
+            "too_many",
+            "wait a minute, then try with a valid token",
+        ),
         ApiError::Refused(refusal) => describe_refusal(refusal),
         ApiError::Submit(error) => describe_submit(error),
         ApiError::Query(QueryError::NoLeader) => NO_LEADER,
         ApiError::Query(QueryError::Halted) => HALTED,
         ApiError::Evidence(error) => describe_evidence(error),
-        ApiError::Membership(_) => (Code::FailedPrecondition, "membership", "`cordon cluster status` shows the members and who leads; change one at a time"),
-        ApiError::Issue(_) => (Code::Internal, "issue", "look at this node's log: its issuing CA may be missing or expired"),
-        ApiError::Internal(_) => (Code::Internal, "internal", "look at this node's log, and report it"),
+        ApiError::Membership(_) => (
+            Code::FailedPrecondition,
+            "membership",
+            "`cordon cluster status` shows the members and who leads; change one at a time",
+        ),
+        ApiError::Issue(_) => (
+            Code::Internal,
+            "issue",
+            "look at this node's log: its issuing CA may be missing or expired",
+        ),
+        ApiError::Internal(_) => (
+            Code::Internal,
+            "internal",
+            "look at this node's log, and report it",
+        ),
     }
 }
 
@@ -123,7 +167,11 @@ const NO_LEADER: (Code, &str, &str) = (
     "no_leader",
     "try again, or ask another node: a majority of the coordinators must be up and see each other",
 );
-const HALTED: (Code, &str, &str) = (Code::Unavailable, "halted", "ask another node, and look at this one's log");
+const HALTED: (Code, &str, &str) = (
+    Code::Unavailable,
+    "halted",
+    "ask another node, and look at this one's log",
+);
 
 fn describe_submit(error: &SubmitError) -> (Code, &'static str, &'static str) {
     match error {
@@ -134,43 +182,119 @@ fn describe_submit(error: &SubmitError) -> (Code, &'static str, &'static str) {
             "outcome_unknown",
             "try again with the same request id: it is carried out once at most",
         ),
-        SubmitError::TooLarge => (Code::ResourceExhausted, "too_large", "split it, or pass large content as evidence"),
+        SubmitError::TooLarge => (
+            Code::ResourceExhausted,
+            "too_large",
+            "split it, or pass large content as evidence",
+        ),
         SubmitError::Halted => HALTED,
     }
 }
 
 fn describe_refusal(refusal: &Refusal) -> (Code, &'static str, &'static str) {
     match refusal {
-        Refusal::OtherCluster(_) => (Code::FailedPrecondition, "other_cluster", "this data belongs to another cluster: check cluster.id in coordinator.toml"),
-        Refusal::NotBootstrapped => (Code::Unavailable, "not_bootstrapped", "wait until a majority of the members has started"),
-        Refusal::NotFound { .. } => (Code::NotFound, "not_found", "check the name; the list commands show what there is"),
+        Refusal::OtherCluster(_) => (
+            Code::FailedPrecondition,
+            "other_cluster",
+            "this data belongs to another cluster: check cluster.id in coordinator.toml",
+        ),
+        Refusal::NotBootstrapped => (
+            Code::Unavailable,
+            "not_bootstrapped",
+            "wait until a majority of the members has started",
+        ),
+        Refusal::NotFound { .. } => (
+            Code::NotFound,
+            "not_found",
+            "check the name; the list commands show what there is",
+        ),
         Refusal::Exists { .. } => (Code::AlreadyExists, "exists", "choose another name"),
-        Refusal::Token(_) => (Code::PermissionDenied, "token", "ask for a new token: `cordon enroll-token create`"),
-        Refusal::RequestReused => (Code::AlreadyExists, "request_reused", "draw a new request id for a new request"),
-        Refusal::State(_) => (Code::FailedPrecondition, "state", "look at what it is doing now, then decide again"),
-        Refusal::Limit { .. } => (Code::ResourceExhausted, "limit", "stay under the limit that is named"),
+        Refusal::Token(_) => (
+            Code::PermissionDenied,
+            "token",
+            "ask for a new token: `cordon enroll-token create`",
+        ),
+        Refusal::RequestReused => (
+            Code::AlreadyExists,
+            "request_reused",
+            "draw a new request id for a new request",
+        ),
+        Refusal::State(_) => (
+            Code::FailedPrecondition,
+            "state",
+            "look at what it is doing now, then decide again",
+        ),
+        Refusal::Limit { .. } => (
+            Code::ResourceExhausted,
+            "limit",
+            "stay under the limit that is named",
+        ),
         Refusal::Invalid(_) => (Code::InvalidArgument, "invalid", "correct what is named"),
     }
 }
 
 fn describe_evidence(error: &EvidenceError) -> (Code, &'static str, &'static str) {
     match error {
-        EvidenceError::NotAssigned => (Code::PermissionDenied, "not_assigned", "upload only for an attempt that this agent was given and has not ended"),
-        EvidenceError::NotCollecting(_) => (Code::PermissionDenied, "not_collecting", "only actions with the impact collect upload"),
-        EvidenceError::UploadId(_) => (Code::InvalidArgument, "upload_id", "draw an id within the grammar"),
-        EvidenceError::Offset { .. } => (Code::FailedPrecondition, "offset", "ask EvidenceOffset and go on there"),
-        EvidenceError::TooLarge { .. } => (Code::ResourceExhausted, "too_large", "raise max_bytes of the step, or collect less"),
+        EvidenceError::NotAssigned => (
+            Code::PermissionDenied,
+            "not_assigned",
+            "upload only for an attempt that this agent was given and has not ended",
+        ),
+        EvidenceError::NotCollecting(_) => (
+            Code::PermissionDenied,
+            "not_collecting",
+            "only actions with the impact collect upload",
+        ),
+        EvidenceError::UploadId(_) => (
+            Code::InvalidArgument,
+            "upload_id",
+            "draw an id within the grammar",
+        ),
+        EvidenceError::Offset { .. } => (
+            Code::FailedPrecondition,
+            "offset",
+            "ask EvidenceOffset and go on there",
+        ),
+        EvidenceError::TooLarge { .. } => (
+            Code::ResourceExhausted,
+            "too_large",
+            "raise max_bytes of the step, or collect less",
+        ),
         EvidenceError::Mismatch { .. } => (Code::DataLoss, "mismatch", "upload it again from the beginning"),
         EvidenceError::TakenOver => (Code::Aborted, "taken_over", "go on with the newer stream"),
-        EvidenceError::DiskLow { .. } => (Code::ResourceExhausted, "disk_low", "make room on the coordinator's disk, or upload through another node"),
-        EvidenceError::NoSecondCopy(_) => (Code::Unavailable, "no_second_copy", "try again: the upload resumes at its end once another node answers"),
-        EvidenceError::NotFound(_) => (Code::NotFound, "not_found", "`cordon evidence list` shows what there is"),
-        EvidenceError::Unreachable(_) => (Code::Unavailable, "unreachable", "start the nodes that hold it; `cordon evidence list` names them"),
-        EvidenceError::Damaged { .. } => (Code::DataLoss, "damaged", "do not use what was received; `cordon evidence verify` shows which copies are good"),
+        EvidenceError::DiskLow { .. } => (
+            Code::ResourceExhausted,
+            "disk_low",
+            "make room on the coordinator's disk, or upload through another node",
+        ),
+        EvidenceError::NoSecondCopy(_) => (
+            Code::Unavailable,
+            "no_second_copy",
+            "try again: the upload resumes at its end once another node answers",
+        ),
+        EvidenceError::NotFound(_) => (
+            Code::NotFound,
+            "not_found",
+            "`cordon evidence list` shows what there is",
+        ),
+        EvidenceError::Unreachable(_) => (
+            Code::Unavailable,
+            "unreachable",
+            "start the nodes that hold it; `cordon evidence list` names them",
+        ),
+        EvidenceError::Damaged { .. } => (
+            Code::DataLoss,
+            "damaged",
+            "do not use what was received; `cordon evidence verify` shows which copies are good",
+        ),
         EvidenceError::Refused(refusal) => describe_refusal(refusal),
         EvidenceError::Submit(error) => describe_submit(error),
         EvidenceError::Query(QueryError::NoLeader) => NO_LEADER,
         EvidenceError::Query(QueryError::Halted) => HALTED,
-        EvidenceError::Io { .. } | EvidenceError::Store(_) => (Code::Internal, "disk", "look at this node's log and disk; another node can take the request"),
+        EvidenceError::Io { .. } | EvidenceError::Store(_) => (
+            Code::Internal,
+            "disk",
+            "look at this node's log and disk; another node can take the request",
+        ),
     }
 }

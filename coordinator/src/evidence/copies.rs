@@ -46,7 +46,9 @@ impl Evidence {
         for node in holders.iter().filter(|node| **node != inner.node) {
             match self.fetch_from(digest, *node).await {
                 Ok(()) => return Ok(()),
-                Err(error) => tracing::info!(%digest, node = node.0, %error, "could not fetch evidence from a node"),
+                Err(error) => {
+                    tracing::info!(%digest, node = node.0, %error, "could not fetch evidence from a node")
+                }
             }
         }
         Err(EvidenceError::Unreachable(*digest))
@@ -63,8 +65,18 @@ impl Evidence {
             node: node.0.to_string(),
             problem,
         };
-        let mut data = std::pin::pin!(inner.peers.get_blob(node, digest, offset).await.map_err(|error| damaged(error.to_string()))?);
-        while let Some(chunk) = data.try_next().await.map_err(|error| damaged(error.to_string()))? {
+        let mut data = std::pin::pin!(
+            inner
+                .peers
+                .get_blob(node, digest, offset)
+                .await
+                .map_err(|error| damaged(error.to_string()))?
+        );
+        while let Some(chunk) = data
+            .try_next()
+            .await
+            .map_err(|error| damaged(error.to_string()))?
+        {
             partial.append(chunk, inner.size_bytes_max).await?;
         }
         let found = partial.finish().await?;

@@ -36,7 +36,13 @@ struct Inner {
 
 impl Evidence {
     /// Over an opened store.
-    pub fn new(node: NodeId, store: Store, control: Control, peers: PeerClients, size_bytes_max: u64) -> Evidence {
+    pub fn new(
+        node: NodeId,
+        store: Store,
+        control: Control,
+        peers: PeerClients,
+        size_bytes_max: u64,
+    ) -> Evidence {
         Evidence {
             inner: Arc::new(Inner {
                 node,
@@ -94,7 +100,9 @@ pub enum EvidenceError {
     #[error("the same upload was taken up by another stream")]
     TakenOver,
     /// The disk is too full (R69).
-    #[error("only {free_percent} % of this node's disk is free, and evidence is refused below {limit_percent} %")]
+    #[error(
+        "only {free_percent} % of this node's disk is free, and evidence is refused below {limit_percent} %"
+    )]
     DiskLow {
         /// What is free.
         free_percent: u64,
@@ -147,6 +155,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, EvidenceError> {
-    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
     done.map_err(|source| EvidenceError::Io { what, source })
 }

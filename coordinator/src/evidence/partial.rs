@@ -92,10 +92,12 @@ impl Partials {
     /// How many bytes of this upload are here.
     pub async fn size(&self, name: &str) -> Result<u64, EvidenceError> {
         let path = self.folder.join(name);
-        blocking("look at a partial upload", move || match std::fs::metadata(path) {
-            Ok(meta) => Ok(meta.len()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
+        blocking("look at a partial upload", move || {
+            match std::fs::metadata(path) {
+                Ok(meta) => Ok(meta.len()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -126,7 +128,12 @@ impl Partials {
         let path = self.folder.join(name);
         let opened = path.clone();
         let (file, hasher, size_bytes, sealed) = blocking("open a partial upload", move || {
-            let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(opened)?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(opened)?;
             let (hasher, size) = hash_file(&mut file)?;
             let sealed = file.metadata()?.nlink() > 1;
             Ok((file, hasher, size, sealed))
@@ -187,7 +194,9 @@ impl Partial {
         }
         let size_bytes = self.size_bytes + data.len() as u64;
         if self.sealed && !data.is_empty() {
-            return Err(EvidenceError::TooLarge { limit: self.size_bytes });
+            return Err(EvidenceError::TooLarge {
+                limit: self.size_bytes,
+            });
         }
         if size_bytes > limit {
             return Err(EvidenceError::TooLarge { limit });
@@ -286,7 +295,10 @@ mod tests {
             async move { partials.open_partial("n").await }
         });
         first.taken_over.clone().cancelled().await;
-        assert!(matches!(first.append(Bytes::from_static(b"x"), 10).await, Err(EvidenceError::TakenOver)));
+        assert!(matches!(
+            first.append(Bytes::from_static(b"x"), 10).await,
+            Err(EvidenceError::TakenOver)
+        ));
         drop(first);
         let second = later.await.unwrap().unwrap();
         assert_eq!(second.size_bytes(), 0);

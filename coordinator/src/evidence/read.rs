@@ -55,7 +55,9 @@ impl Evidence {
                         data: verified(digest, node, offset, data.boxed()),
                     });
                 }
-                Err(error) => tracing::info!(%digest, node = node.0, %error, "could not read evidence from a node"),
+                Err(error) => {
+                    tracing::info!(%digest, node = node.0, %error, "could not read evidence from a node")
+                }
             }
         }
         Err(EvidenceError::Unreachable(digest))
@@ -69,7 +71,9 @@ impl Evidence {
         for node in holders {
             let data = if node == inner.node {
                 match inner.store.size(&digest).await? {
-                    Some(found) if found == size_bytes => Ok(inner.store.read(&digest, 0, size_bytes).boxed()),
+                    Some(found) if found == size_bytes => {
+                        Ok(inner.store.read(&digest, 0, size_bytes).boxed())
+                    }
                     Some(found) => Err((true, format!("it has {found} bytes, not {size_bytes}"))),
                     None => Err((false, "it is not there".to_owned())),
                 }
@@ -93,7 +97,10 @@ impl Evidence {
                 Err((present, problem)) => (present, Some(problem)),
                 Ok(data) => {
                     let mut data = verified(digest, node, u64::MAX, data);
-                    let read = async { while data.try_next().await?.is_some() {} Ok::<_, EvidenceError>(()) };
+                    let read = async {
+                        while data.try_next().await?.is_some() {}
+                        Ok::<_, EvidenceError>(())
+                    };
                     (true, read.await.err().map(|error| error.to_string()))
                 }
             };
@@ -138,7 +145,9 @@ fn verified(
 ) -> BoxStream<'static, Result<Bytes, EvidenceError>> {
     let start = (data, Sha256::new(), 0u64);
     futures::stream::try_unfold(Some(start), move |state| async move {
-        let Some((mut data, mut hasher, mut at)) = state else { return Ok(None) };
+        let Some((mut data, mut hasher, mut at)) = state else {
+            return Ok(None);
+        };
         while let Some(chunk) = data.try_next().await? {
             hasher.update(&chunk);
             let begin = at;

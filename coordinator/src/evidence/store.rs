@@ -71,7 +71,12 @@ impl Store {
     }
 
     /// An object's bytes from an offset, unverified, in pieces of at most [`READ_BYTES`].
-    pub fn read(&self, digest: &Digest, offset: u64, size: u64) -> impl Stream<Item = Result<Bytes, EvidenceError>> + Send + 'static {
+    pub fn read(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        size: u64,
+    ) -> impl Stream<Item = Result<Bytes, EvidenceError>> + Send + 'static {
         let objects = self.objects.clone();
         let path = object_path(digest);
         futures::stream::try_unfold(offset, move |at| {

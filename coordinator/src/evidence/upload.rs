@@ -60,9 +60,18 @@ pub struct Upload {
 
 impl Evidence {
     /// How much of an upload this node holds.
-    pub async fn upload_offset(&self, agent: &AgentId, attempt: &NamedAttempt, upload_id: &str) -> Result<u64, EvidenceError> {
+    pub async fn upload_offset(
+        &self,
+        agent: &AgentId,
+        attempt: &NamedAttempt,
+        upload_id: &str,
+    ) -> Result<u64, EvidenceError> {
         self.assignment(agent, attempt).await?;
-        self.inner.store.partials().size(&upload_name(agent, upload_id)?).await
+        self.inner
+            .store
+            .partials()
+            .size(&upload_name(agent, upload_id)?)
+            .await
     }
 
     /// Takes an upload up, if the agent may make it (R21) and the disk has room (R69).
@@ -78,10 +87,14 @@ impl Evidence {
             });
         }
         let allowed = allowed_bytes(&assignment).unwrap_or(u64::MAX);
-        let size_bytes_max = self.inner.size_bytes_max.min(allowed).min(match header.size_bytes_max {
-            0 => u64::MAX,
-            wished => wished,
-        });
+        let size_bytes_max = self
+            .inner
+            .size_bytes_max
+            .min(allowed)
+            .min(match header.size_bytes_max {
+                0 => u64::MAX,
+                wished => wished,
+            });
         Ok(Upload {
             evidence: self.clone(),
             agent,
@@ -130,7 +143,11 @@ impl Upload {
         if let Some((what, found, expected)) = mismatch {
             // Nothing of it can be trusted: the next try begins at 0.
             store.partials().remove(self.partial.name()).await?;
-            return Err(EvidenceError::Mismatch { what, found, expected });
+            return Err(EvidenceError::Mismatch {
+                what,
+                found,
+                expected,
+            });
         }
         store.publish(self.partial.name(), &digest).await?;
         let nodes = self.evidence.make_copy(&digest, size_bytes).await?;

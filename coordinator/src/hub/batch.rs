@@ -127,7 +127,11 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        assert_eq!(gather.next().await.unwrap().len(), BUSY_ITEMS, "the batch waited for company");
+        assert_eq!(
+            gather.next().await.unwrap().len(),
+            BUSY_ITEMS,
+            "the batch waited for company"
+        );
         late.await.unwrap();
     }
 }

@@ -61,7 +61,14 @@ struct Lines {
 
 impl Hub {
     /// Makes the hub; [`Hub::run`] keeps it going.
-    pub fn new(control: Control, presence: Presence, reports: Reports, issuer: Arc<IssuingCa>, node_name: String, settings: config::Agents) -> Hub {
+    pub fn new(
+        control: Control,
+        presence: Presence,
+        reports: Reports,
+        issuer: Arc<IssuingCa>,
+        node_name: String,
+        settings: config::Agents,
+    ) -> Hub {
         Hub {
             inner: Arc::new(Inner {
                 control,
@@ -116,7 +123,11 @@ impl Hub {
         {
             let mut lines = self.inner.lines.lock();
             lines.by_session.remove(&line.session);
-            if lines.by_agent.get(&line.agent).is_some_and(|newest| Arc::ptr_eq(newest, line)) {
+            if lines
+                .by_agent
+                .get(&line.agent)
+                .is_some_and(|newest| Arc::ptr_eq(newest, line))
+            {
                 lines.by_agent.remove(&line.agent);
             }
         }
@@ -171,9 +182,14 @@ impl Hub {
                 (false, Some(since)) if since.elapsed() > leaderless_max => {
                     let lines = self.lines();
                     if !lines.is_empty() {
-                        tracing::warn!(sessions = lines.len(), "no word from a leader: sending this node's agents elsewhere");
+                        tracing::warn!(
+                            sessions = lines.len(),
+                            "no word from a leader: sending this node's agents elsewhere"
+                        );
                     }
-                    lines.iter().for_each(|line| line.close("this node has lost its leader", true));
+                    lines
+                        .iter()
+                        .for_each(|line| line.close("this node has lost its leader", true));
                 }
                 (true, None) | (false, Some(_)) => {}
             }

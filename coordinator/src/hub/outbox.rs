@@ -168,7 +168,11 @@ mod tests {
     fn what_the_agent_is_at_is_not_sent_again() {
         let mut outbox = Outbox::default();
         outbox.note_running(assignment(1, Impact::Contain).key, "s".into());
-        assert!(outbox.orders(vec![assignment(1, Impact::Contain)], true).is_empty());
+        assert!(
+            outbox
+                .orders(vec![assignment(1, Impact::Contain)], true)
+                .is_empty()
+        );
         assert_eq!(names(&outbox.orders(vec![cancelled(1)], true)), ["cancel 1 stop"]);
     }
 
@@ -185,8 +189,14 @@ mod tests {
         let both = || vec![assignment(1, Impact::Contain), assignment(2, Impact::Contain)];
         outbox.orders(both(), true);
         outbox.note_ended(&assignment(1, Impact::Contain).key);
-        assert!(outbox.orders(both(), true).is_empty(), "its end is not committed yet");
-        assert_eq!(names(&outbox.orders(vec![], true)), ["cancel 2 the cluster has ended this attempt"]);
+        assert!(
+            outbox.orders(both(), true).is_empty(),
+            "its end is not committed yet"
+        );
+        assert_eq!(
+            names(&outbox.orders(vec![], true)),
+            ["cancel 2 the cluster has ended this attempt"]
+        );
         assert!(outbox.orders(vec![], true).is_empty());
     }
 }

@@ -46,7 +46,10 @@ impl Presence {
     /// A queue and its two ends.
     pub fn new() -> (Presence, PresenceQueue) {
         let (changes, queue) = mpsc::channel(QUEUE_MAX);
-        (Presence { changes }, PresenceQueue(Gather::new(queue, weigh, BOUNDS)))
+        (
+            Presence { changes },
+            PresenceQueue(Gather::new(queue, weigh, BOUNDS)),
+        )
     }
 
     /// A session began.
@@ -58,8 +61,15 @@ impl Presence {
     /// A session ended. Never waits, because streams end in destructors; what does not fit is found by
     /// reconciling.
     pub fn closed(&self, agent: AgentId, session: u64) {
-        if self.changes.try_send(Change::Closed(SessionClosed { agent, session })).is_err() {
-            tracing::debug!(session, "the presence queue is full: the end of a session is recorded later");
+        if self
+            .changes
+            .try_send(Change::Closed(SessionClosed { agent, session }))
+            .is_err()
+        {
+            tracing::debug!(
+                session,
+                "the presence queue is full: the end of a session is recorded later"
+            );
         }
     }
 
@@ -126,11 +136,15 @@ impl Batch {
                 }
                 Ok((_, Reply::Refused(refusal))) => {
                     tracing::warn!(%refusal, "the sessions of this node were refused");
-                    self.lines.iter().for_each(|line| line.close(refusal.to_string(), true));
+                    self.lines
+                        .iter()
+                        .for_each(|line| line.close(refusal.to_string(), true));
                     return;
                 }
                 Ok((_, _)) | Err(SubmitError::Halted | SubmitError::TooLarge) => {
-                    self.lines.iter().for_each(|line| line.close("this node cannot record sessions", true));
+                    self.lines
+                        .iter()
+                        .for_each(|line| line.close("this node cannot record sessions", true));
                     return;
                 }
                 // It is the same said twice: say it until it is heard.
@@ -161,7 +175,12 @@ pub(super) async fn reconcile(hub: &Hub) {
             every.reset_after(Duration::from_millis(200));
             continue;
         }
-        let recorded: HashMap<u64, AgentId> = control.local(|state| state.sessions_of(control.node()).map(|(agent, session)| (session, agent.clone())).collect());
+        let recorded: HashMap<u64, AgentId> = control.local(|state| {
+            state
+                .sessions_of(control.node())
+                .map(|(agent, session)| (session, agent.clone()))
+                .collect()
+        });
         let live: HashMap<u64, Arc<Line>> = hub.inner.lines.lock().by_session.clone();
         for (session, agent) in &recorded {
             if !live.contains_key(session) {

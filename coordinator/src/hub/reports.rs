@@ -60,13 +60,25 @@ impl Reports {
             queue,
             room: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
         };
-        (reports, ReportQueue(Gather::new(items, |item| item.weight, BOUNDS)))
+        (
+            reports,
+            ReportQueue(Gather::new(items, |item| item.weight, BOUNDS)),
+        )
     }
 
     /// Hands a report in; it is answered on the line. Waits while too much is under way on this node.
-    pub async fn hand_in(&self, line: &Arc<Line>, key: AttemptKey, attempt: NamedAttempt, body: ReportBody, weight: usize) {
+    pub async fn hand_in(
+        &self,
+        line: &Arc<Line>,
+        key: AttemptKey,
+        attempt: NamedAttempt,
+        body: ReportBody,
+        weight: usize,
+    ) {
         let weight = weight + 128;
-        let kib = u32::try_from(weight >> 10).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB_MAX);
+        let kib = u32::try_from(weight >> 10)
+            .unwrap_or(u32::MAX)
+            .clamp(1, QUEUE_KIB_MAX);
         let room = self.room.clone().acquire_many_owned(kib).await.ok();
         let item = Item {
             report: Report {
@@ -187,7 +199,11 @@ pub async fn check(control: &Control, agent: &AgentId, report: v1::Report) -> Re
         Body::Ended(ended) => {
             let weight = ended.output_json.len() + ended.error_message.len();
             let outcome = outcome(ended, action)?;
-            if outcome.error.as_ref().is_some_and(|error| error.code == BAD_OUTPUT) {
+            if outcome
+                .error
+                .as_ref()
+                .is_some_and(|error| error.code == BAD_OUTPUT)
+            {
                 tracing::warn!(%agent, step = attempt.step, run = %attempt.run, "an agent gave an output that its action does not allow");
             }
             (ReportBody::Ended(outcome), weight.min(OUTPUT_BYTES_MAX))
@@ -219,12 +235,23 @@ fn outcome(ended: v1::Ended, action: Option<&'static catalogue::Action>) -> Resu
         code: code(&ended.error_code),
         message: cut(&ended.error_message, ERROR_MESSAGE_BYTES_MAX).to_owned(),
     });
-    Ok(Outcome { status, output, error })
+    Ok(Outcome {
+        status,
+        output,
+        error,
+    })
 }
 
-fn output(json: &str, status: OutcomeStatus, action: Option<&'static catalogue::Action>) -> Result<Value, String> {
+fn output(
+    json: &str,
+    status: OutcomeStatus,
+    action: Option<&'static catalogue::Action>,
+) -> Result<Value, String> {
     if json.len() > OUTPUT_BYTES_MAX {
-        return Err(format!("it has {} bytes, more than the {OUTPUT_BYTES_MAX} that are allowed", json.len()));
+        return Err(format!(
+            "it has {} bytes, more than the {OUTPUT_BYTES_MAX} that are allowed",
+            json.len()
+        ));
     }
     if json.is_empty() {
         return match status {
@@ -262,7 +289,10 @@ fn bad_output(problem: &str, json: &str, status: OutcomeStatus) -> Outcome {
         output: Value::Object(serde_json::Map::new()),
         error: Some(TaskError {
             code: BAD_OUTPUT.into(),
-            message: format!("the agent's output was not taken: {} (SHA-256 of it: {sha256})", cut(problem, 1_024)),
+            message: format!(
+                "the agent's output was not taken: {} (SHA-256 of it: {sha256})",
+                cut(problem, 1_024)
+            ),
         }),
     }
 }
@@ -270,7 +300,11 @@ fn bad_output(problem: &str, json: &str, status: OutcomeStatus) -> Outcome {
 /// Playbooks match on codes, so a code outside the grammar becomes one that says so.
 fn code(code: &str) -> String {
     let is_code = (1..=63).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    if is_code { code.to_owned() } else { "unnamed".to_owned() }
+    if is_code {
+        code.to_owned()
+    } else {
+        "unnamed".to_owned()
+    }
 }
 
 /// At most this many bytes, cut between characters.
@@ -301,7 +335,11 @@ mod tests {
         assert_eq!(outcome.status, OutcomeStatus::Failed);
         let error = outcome.error.unwrap();
         assert_eq!(error.code, "bad_output");
-        assert!(error.message.contains(&hex::encode(Sha256::digest(json.as_bytes()))));
+        assert!(
+            error
+                .message
+                .contains(&hex::encode(Sha256::digest(json.as_bytes())))
+        );
         assert!(error.message.len() < 2_000);
     }
 
@@ -315,7 +353,10 @@ mod tests {
 
     #[test]
     fn an_unknown_outcome_stays_unknown() {
-        assert_eq!(outcome(ended("unknown", "{"), None).unwrap().status, OutcomeStatus::Unknown);
+        assert_eq!(
+            outcome(ended("unknown", "{"), None).unwrap().status,
+            OutcomeStatus::Unknown
+        );
     }
 
     #[test]

@@ -71,11 +71,16 @@ impl Hub {
         peer: &Peer,
         inbound: Inbound,
     ) -> impl Stream<Item = Result<v1::CoordinatorMessage, Status>> + Send + use<> {
-        let left = peer.not_after.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        let left = peer
+            .not_after
+            .map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
         let session = Box::new(Session {
             hub: self.clone(),
             agent,
-            trust_domain: peer.spiffe.as_ref().map_or_else(String::new, |spiffe| spiffe.trust_domain().to_owned()),
+            trust_domain: peer
+                .spiffe
+                .as_ref()
+                .map_or_else(String::new, |spiffe| spiffe.trust_domain().to_owned()),
             key,
             certified_until: left.map(|left| Instant::now() + left),
             inbound,
@@ -85,7 +90,9 @@ impl Hub {
             is_renewing: false,
             heard_by: Instant::now() + HELLO_WITHIN,
         });
-        futures::stream::unfold(session, |mut session| async move { session.next().await.map(|message| (message, session)) })
+        futures::stream::unfold(session, |mut session| async move {
+            session.next().await.map(|message| (message, session))
+        })
     }
 }
 
@@ -123,7 +130,12 @@ impl Session {
     async fn begin(&mut self) -> Result<(), Status> {
         let first = tokio::time::timeout_at(self.heard_by, self.inbound.next()).await;
         let message = match first {
-            Err(_) => return Err(refuse("hello", format!("no Hello within {} s", HELLO_WITHIN.as_secs()))),
+            Err(_) => {
+                return Err(refuse(
+                    "hello",
+                    format!("no Hello within {} s", HELLO_WITHIN.as_secs()),
+                ));
+            }
             Ok(None) => {
                 self.end();
                 return Ok(());
@@ -175,27 +187,44 @@ impl Session {
             tracing::warn!(agent = %self.agent, "ALARM: an agent says that it is another than its certificate says; refused");
             return Err(refuse(
                 "identity",
-                format!("the certificate is of agent {} in {}, and Hello names another", self.agent, self.trust_domain),
+                format!(
+                    "the certificate is of agent {} in {}, and Hello names another",
+                    self.agent, self.trust_domain
+                ),
             ));
         }
         if hello.protocol != wire::PROTOCOL {
             return Err(refuse(
                 "protocol",
-                format!("this node speaks protocol {}, the agent {}: upgrade the older of the two", wire::PROTOCOL, hello.protocol),
+                format!(
+                    "this node speaks protocol {}, the agent {}: upgrade the older of the two",
+                    wire::PROTOCOL,
+                    hello.protocol
+                ),
             ));
         }
         if hello.agent_version.len() > TEXT_BYTES_MAX || hello.boot_id.len() > TEXT_BYTES_MAX {
-            return Err(refuse("hello", format!("agent_version and boot_id have at most {TEXT_BYTES_MAX} bytes")));
+            return Err(refuse(
+                "hello",
+                format!("agent_version and boot_id have at most {TEXT_BYTES_MAX} bytes"),
+            ));
         }
         if hello.running.len() > RUNNING_MAX {
-            return Err(refuse("hello", format!("at most {RUNNING_MAX} attempts can be running")));
+            return Err(refuse(
+                "hello",
+                format!("at most {RUNNING_MAX} attempts can be running"),
+            ));
         }
         check_facts(&hello.facts_json).map_err(|problem| refuse("facts", problem))
     }
 
     /// The key must be the one that the agent's record holds (R10, R11).
     async fn check_record(&mut self) -> Result<(), Status> {
-        let is_enrolled = |state: &engine::State| state.agent(&self.agent).is_some_and(|agent| agent.accepts_key(&self.key));
+        let is_enrolled = |state: &engine::State| {
+            state
+                .agent(&self.agent)
+                .is_some_and(|agent| agent.accepts_key(&self.key))
+        };
         let control = &self.hub.inner.control;
         // This node may be behind: only what is not there even linearizably is refused.
         if control.local(is_enrolled) || control.query(is_enrolled).await.map_err(ApiError::from)? {
@@ -210,9 +239,16 @@ impl Session {
         if named.is_empty() {
             return Vec::new();
         }
-        let exists = |state: &engine::State, attempt: crate::attempt::NamedAttempt| Some((attempt.resolve(state)?, attempt.step));
+        let exists = |state: &engine::State, attempt: crate::attempt::NamedAttempt| {
+            Some((attempt.resolve(state)?, attempt.step))
+        };
         let control = &self.hub.inner.control;
-        control.local(|state| named.into_iter().filter_map(|attempt| exists(state, attempt)).collect())
+        control.local(|state| {
+            named
+                .into_iter()
+                .filter_map(|attempt| exists(state, attempt))
+                .collect()
+        })
     }
 
     /// One turn of an attached session: what was told to it, or one message of the agent.
@@ -233,7 +269,9 @@ impl Session {
         if !is_idle {
             return Ok(());
         }
-        let deadline = self.certified_until.map_or(self.heard_by, |until| until.min(self.heard_by));
+        let deadline = self
+            .certified_until
+            .map_or(self.heard_by, |until| until.min(self.heard_by));
         tokio::select! {
             () = line.told() => Ok(()),
             message = self.inbound.next(), if self.unanswered < UNANSWERED_MAX => match message {
@@ -267,7 +305,9 @@ impl Session {
 
     /// Sends what this node's state assigns to the agent and this session has not sent.
     fn hand_out(&mut self, line: &Arc<Line>) {
-        let Stage::Attached { outbox, .. } = &mut self.stage else { return };
+        let Stage::Attached { outbox, .. } = &mut self.stage else {
+            return;
+        };
         let control = &self.hub.inner.control;
         let assignments = control.local(|state| state.assignments(&line.agent));
         let orders = outbox.orders(assignments, control.raft().has_lease());
@@ -286,7 +326,9 @@ impl Session {
                     self.key = *key;
                     self.is_renewing = false;
                     // What is certified from now on is the new key, which this stream has proved.
-                    self.certified_until = self.certified_until.map(|_| Instant::now() + certs::AGENT_VALIDITY);
+                    self.certified_until = self
+                        .certified_until
+                        .map(|_| Instant::now() + certs::AGENT_VALIDITY);
                 }
                 Answer::NotRenewed(_) => self.is_renewing = false,
             }
@@ -299,7 +341,11 @@ impl Session {
                 self.outgoing.push_back(wire::sign_of_life());
                 if !heartbeat.facts_json.is_empty() {
                     check_facts(&heartbeat.facts_json).map_err(|problem| refuse("facts", problem))?;
-                    self.hub.inner.presence.facts(self.agent.clone(), heartbeat.facts_json).await;
+                    self.hub
+                        .inner
+                        .presence
+                        .facts(self.agent.clone(), heartbeat.facts_json)
+                        .await;
                 }
                 Ok(())
             }
@@ -324,11 +370,15 @@ impl Session {
         match reports::check(&self.hub.inner.control, &self.agent, report).await {
             Ok(checked) => {
                 self.unanswered += 1;
-                if let (ReportBody::Ended(_), Stage::Attached { outbox, .. }) = (&checked.body, &mut self.stage) {
+                if let (ReportBody::Ended(_), Stage::Attached { outbox, .. }) =
+                    (&checked.body, &mut self.stage)
+                {
                     outbox.note_ended(&checked.key);
                 }
                 let reports = &self.hub.inner.reports;
-                reports.hand_in(line, checked.key, checked.attempt, checked.body, checked.weight).await;
+                reports
+                    .hand_in(line, checked.key, checked.attempt, checked.body, checked.weight)
+                    .await;
             }
             Err(reason) => {
                 tracing::debug!(agent = %self.agent, reason, "a report was refused");
@@ -384,8 +434,16 @@ impl Hub {
             Ok(_) => {}
             Err(error) => return Err(error.to_string()),
         }
-        let name = certs::SpiffeId::new(self.inner.issuer.trust_domain(), certs::Role::Agent, agent.as_str()).map_err(|error| error.to_string())?;
-        let issued = self.inner.issuer.issue_from_csr(csr_der, &name, certs::AGENT_VALIDITY);
+        let name = certs::SpiffeId::new(
+            self.inner.issuer.trust_domain(),
+            certs::Role::Agent,
+            agent.as_str(),
+        )
+        .map_err(|error| error.to_string())?;
+        let issued = self
+            .inner
+            .issuer
+            .issue_from_csr(csr_der, &name, certs::AGENT_VALIDITY);
         let chain_der = issued.map_err(|error| {
             tracing::error!(%agent, %error, "cannot issue a renewed certificate");
             error.to_string()
@@ -396,7 +454,10 @@ impl Hub {
 
 fn check_facts(json: &str) -> Result<(), String> {
     if json.len() > FACTS_BYTES_MAX {
-        return Err(format!("facts_json has {} bytes, more than the {FACTS_BYTES_MAX} that are allowed", json.len()));
+        return Err(format!(
+            "facts_json has {} bytes, more than the {FACTS_BYTES_MAX} that are allowed",
+            json.len()
+        ));
     }
     match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json) {
         Err(error) if !json.is_empty() => Err(format!("facts_json is no JSON object: {error}")),
@@ -413,7 +474,10 @@ fn unreadable(status: Status) -> Status {
     match status.code() {
         tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => refuse(
             "message",
-            format!("a message is larger than the {} bytes that Welcome names", limits::CONTROL_MESSAGE_BYTES_MAX),
+            format!(
+                "a message is larger than the {} bytes that Welcome names",
+                limits::CONTROL_MESSAGE_BYTES_MAX
+            ),
         ),
         _ => status,
     }

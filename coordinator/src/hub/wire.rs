@@ -20,8 +20,15 @@ pub fn said(message: v1::AgentMessage) -> Option<Said> {
 
 /// An attempt's name, parsed.
 pub fn attempt(key: &v1::AttemptKey) -> Result<NamedAttempt, String> {
-    let run = key.run_id.parse().map_err(|error: engine::id::InvalidId| error.to_string())?;
-    let step_is_name = (1..=63).contains(&key.step.len()) && key.step.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let run = key
+        .run_id
+        .parse()
+        .map_err(|error: engine::id::InvalidId| error.to_string())?;
+    let step_is_name = (1..=63).contains(&key.step.len())
+        && key
+            .step
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !step_is_name {
         return Err("the step's name is outside its grammar".into());
     }
@@ -98,7 +105,10 @@ pub fn answers(answers: Vec<Answer>) -> Vec<v1::CoordinatorMessage> {
             } => {
                 let key = attempt_key(&attempt);
                 match refused {
-                    Some(reason) => committed.refused.push(v1::RefusedReport { key: Some(key), reason }),
+                    Some(reason) => committed.refused.push(v1::RefusedReport {
+                        key: Some(key),
+                        reason,
+                    }),
                     None if is_started => committed.started.push(key),
                     None => committed.ended.push(key),
                 }
@@ -167,9 +177,18 @@ mod tests {
     #[test]
     fn names_outside_the_grammar_are_refused() {
         let bad = [
-            v1::AttemptKey { run_id: "1".into(), ..key() },
-            v1::AttemptKey { step: "../x".into(), ..key() },
-            v1::AttemptKey { step: String::new(), ..key() },
+            v1::AttemptKey {
+                run_id: "1".into(),
+                ..key()
+            },
+            v1::AttemptKey {
+                step: "../x".into(),
+                ..key()
+            },
+            v1::AttemptKey {
+                step: String::new(),
+                ..key()
+            },
             v1::AttemptKey { attempt: 0, ..key() },
             v1::AttemptKey { token: 0, ..key() },
         ];

@@ -45,7 +45,11 @@ impl Leader {
     pub async fn run(self) {
         let mut role = self.control.raft().role();
         loop {
-            let Ok(term) = role.wait_for(|role| role.is_leader && role.ready).await.map(|role| role.term) else {
+            let Ok(term) = role
+                .wait_for(|role| role.is_leader && role.ready)
+                .await
+                .map(|role| role.term)
+            else {
                 return;
             };
             tracing::info!(term, "this node leads");
@@ -55,7 +59,11 @@ impl Leader {
                 _gone = role.wait_for(|role| !role.is_leader || role.term != term) => {}
             }
             tracing::info!(term, "this node leads no more");
-            if role.wait_for(|role| !role.is_leader || role.term != term).await.is_err() {
+            if role
+                .wait_for(|role| !role.is_leader || role.term != term)
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -177,7 +185,9 @@ impl Leader {
         let mut all = true;
         for outcome in futures::future::join_all(proposals).await {
             match outcome {
-                Ok((index, Reply::Refused(refusal))) => tracing::warn!(index, %refusal, "the state refused what its leader proposed"),
+                Ok((index, Reply::Refused(refusal))) => {
+                    tracing::warn!(index, %refusal, "the state refused what its leader proposed")
+                }
                 Ok(_) => {}
                 Err(ProposeError::Busy | ProposeError::OutcomeUnknown) => all = false,
                 Err(error @ ProposeError::TooLarge { .. }) => {
@@ -219,7 +229,11 @@ async fn close_sessions_of(control: &Control, node: NodeId) -> Result<(), Over> 
         if closed.is_empty() {
             return Ok(());
         }
-        tracing::warn!(node = node.0, sessions = closed.len(), "a node is not heard of: closing its sessions in its name");
+        tracing::warn!(
+            node = node.0,
+            sessions = closed.len(),
+            "a node is not heard of: closing its sessions in its name"
+        );
         let envelope = Envelope {
             request: None,
             actor: Actor::Leader,

@@ -53,7 +53,11 @@ impl Cluster {
             .collect();
         certs::init::create(&folder.path().join("pki"), TRUST_DOMAIN, members.clone(), "ada").unwrap();
         let nodes = members.iter().map(|_| None).collect();
-        let mut cluster = Cluster { folder, members, nodes };
+        let mut cluster = Cluster {
+            folder,
+            members,
+            nodes,
+        };
         for at in 0..cluster.members.len() {
             cluster.launch(at);
         }
@@ -61,22 +65,42 @@ impl Cluster {
     }
 
     pub fn home(&self, at: usize) -> PathBuf {
-        self.folder.path().join("pki/coordinators").join(&self.members[at].name)
+        self.folder
+            .path()
+            .join("pki/coordinators")
+            .join(&self.members[at].name)
     }
 
     pub fn command(&self, at: usize) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cordon-coordinator"));
-        command.arg("--config").arg(self.home(at).join("coordinator.toml"));
+        command
+            .arg("--config")
+            .arg(self.home(at).join("coordinator.toml"));
         command
     }
 
     /// Starts a node and waits until it serves.
     pub fn launch(&mut self, at: usize) {
-        let log = std::fs::File::options().create(true).append(true).open(self.home(at).join("log")).unwrap();
-        let mut child = self.command(at).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.home(at).join("log"))
+            .unwrap();
+        let mut child = self
+            .command(at)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert!(ready.contains("\"ready\":true"), "node {at} said {ready:?}; its log:\n{}", self.log(at));
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut ready)
+            .unwrap();
+        assert!(
+            ready.contains("\"ready\":true"),
+            "node {at} said {ready:?}; its log:\n{}",
+            self.log(at)
+        );
         self.nodes[at] = Some(child);
     }
 
@@ -100,7 +124,9 @@ impl Cluster {
     }
 
     pub fn alive(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|at| self.nodes[*at].is_some()).collect()
+        (0..self.nodes.len())
+            .filter(|at| self.nodes[*at].is_some())
+            .collect()
     }
 
     pub async fn operator(&self, at: usize) -> OperatorServiceClient<Channel> {
@@ -120,7 +146,11 @@ impl Cluster {
             let status = self.operator(at).await.status(v1::StatusRequest {}).await;
             if let Ok(status) = status {
                 let leader = status.into_inner().leader_id;
-                if let Some(at) = self.alive().into_iter().find(|at| self.members[*at].name == leader) {
+                if let Some(at) = self
+                    .alive()
+                    .into_iter()
+                    .find(|at| self.members[*at].name == leader)
+                {
                     return at;
                 }
             }
@@ -157,8 +187,13 @@ impl Cluster {
     pub async fn enroll_raw(&self, at: usize, request: v1::EnrollRequest) -> Result<v1::EnrollReply, Status> {
         let tls = ClientTls::pinned(self.roots().pin()).unwrap();
         let endpoint = self.members[at].endpoint(self.members[at].enroll_port);
-        let channel = certs::tls::connect(&endpoint, &tls, Role::Coordinator, ConnectOptions::default()).await.unwrap();
-        Ok(EnrollServiceClient::new(channel).enroll(request).await?.into_inner())
+        let channel = certs::tls::connect(&endpoint, &tls, Role::Coordinator, ConnectOptions::default())
+            .await
+            .unwrap();
+        Ok(EnrollServiceClient::new(channel)
+            .enroll(request)
+            .await?
+            .into_inner())
     }
 
     pub fn agent_endpoint(&self, at: usize) -> String {
@@ -216,7 +251,12 @@ impl Enrolled {
     pub async fn open(&self, endpoint: &str, hello: v1::Hello) -> Result<Session, Status> {
         let (say, said) = mpsc::channel(16);
         say.try_send(message(Said::Hello(hello))).unwrap();
-        let told = self.client(endpoint).await.session(ReceiverStream::new(said)).await?.into_inner();
+        let told = self
+            .client(endpoint)
+            .await
+            .session(ReceiverStream::new(said))
+            .await?
+            .into_inner();
         Ok(Session { say, told })
     }
 }
@@ -230,7 +270,9 @@ impl Session {
     /// The next message that says something.
     pub async fn next(&mut self) -> Result<Told, Status> {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.told.message()).await.expect("a message in time")?;
+            let message = tokio::time::timeout(PATIENCE, self.told.message())
+                .await
+                .expect("a message in time")?;
             match message.expect("the session goes on").body {
                 Some(Told::Committed(committed)) if committed == v1::ReportsCommitted::default() => {}
                 Some(body) => return Ok(body),
@@ -254,7 +296,9 @@ impl Session {
     }
 
     pub async fn report(&self, report: v1::Report) {
-        let reports = v1::Reports { reports: vec![report] };
+        let reports = v1::Reports {
+            reports: vec![report],
+        };
         self.say.send(message(Said::Reports(reports))).await.unwrap();
     }
 
@@ -311,7 +355,11 @@ pub async fn retry<T>(mut ask: impl AsyncFnMut() -> Result<tonic::Response<T>, S
 }
 
 /// Starts a run of a playbook on these hosts.
-pub async fn start_run(operator: &mut OperatorServiceClient<Channel>, playbook_yaml: &str, hosts: &[&str]) -> String {
+pub async fn start_run(
+    operator: &mut OperatorServiceClient<Channel>,
+    playbook_yaml: &str,
+    hosts: &[&str],
+) -> String {
     let request = v1::StartRunRequest {
         playbook_yaml: playbook_yaml.into(),
         inputs_json: serde_json::json!({"hosts": hosts}).to_string(),
@@ -330,7 +378,11 @@ pub async fn run_to_end(operator: &mut OperatorServiceClient<Channel>, run_id: &
     };
     let mut events = operator.watch_run(request).await.unwrap().into_inner();
     let mut last = None;
-    while let Some(event) = tokio::time::timeout(PATIENCE, events.message()).await.expect("an event in time").unwrap() {
+    while let Some(event) = tokio::time::timeout(PATIENCE, events.message())
+        .await
+        .expect("an event in time")
+        .unwrap()
+    {
         last = event.run;
     }
     last.expect("a run")
@@ -338,7 +390,9 @@ pub async fn run_to_end(operator: &mut OperatorServiceClient<Channel>, run_id: &
 
 async fn connect(endpoint: &str, identity: Option<Identity>, roots: &Roots) -> Channel {
     let tls = ClientTls::new(identity, roots, TRUST_DOMAIN).unwrap();
-    certs::tls::connect(endpoint, &tls, Role::Coordinator, ConnectOptions::default()).await.unwrap()
+    certs::tls::connect(endpoint, &tls, Role::Coordinator, ConnectOptions::default())
+        .await
+        .unwrap()
 }
 
 /// Four ports that are free now. Another process may take one before the node does; then the test says so.

@@ -40,7 +40,9 @@ impl Operators {
                     _ if raft.leader == Some(id) => "leader",
                     Some(peer) if peer.is_learner => "learner",
                     // Only the leader knows whom it reaches.
-                    Some(peer) if raft.leader == Some(this) && id != this && !peer.recently_active => "unreachable",
+                    Some(peer) if raft.leader == Some(this) && id != this && !peer.recently_active => {
+                        "unreachable"
+                    }
                     _ => "follower",
                 };
                 let is_self = id == this;
@@ -51,7 +53,11 @@ impl Operators {
                     role: role.into(),
                     matched_index: peer.map_or(0, |peer| peer.matched),
                     applied_index: if is_self { state.applied_index() } else { 0 },
-                    state_hash: if is_self { state.hash().to_string() } else { String::new() },
+                    state_hash: if is_self {
+                        state.hash().to_string()
+                    } else {
+                        String::new()
+                    },
                     self_: is_self,
                 }
             };
@@ -66,7 +72,11 @@ impl Operators {
 
     /// First the address book, so that the others can reach it; then raft, as a learner. The leader gives
     /// it a vote when it has caught up.
-    pub(super) async fn add_member(&self, operator: String, asked: v1::AddMemberRequest) -> Result<v1::AddMemberReply, ApiError> {
+    pub(super) async fn add_member(
+        &self,
+        operator: String,
+        asked: v1::AddMemberRequest,
+    ) -> Result<v1::AddMemberReply, ApiError> {
         self.check_leads()?;
         let name: engine::id::AgentId = parse("node_id", &asked.node_id)?;
         let node = NodeInfo {
@@ -78,13 +88,18 @@ impl Operators {
             // A node that joins later serves no enrolment until the address book says where.
             enroll_endpoint: String::new(),
         };
-        self.submit(operator, &asked.request_id, Command::PutNode(node)).await?;
+        self.submit(operator, &asked.request_id, Command::PutNode(node))
+            .await?;
         self.change(Change::AddLearner(asked.raft_id)).await?;
         Ok(v1::AddMemberReply {})
     }
 
     /// First raft, so that a member that is gone from the book never votes.
-    pub(super) async fn remove_member(&self, operator: String, asked: v1::RemoveMemberRequest) -> Result<v1::RemoveMemberReply, ApiError> {
+    pub(super) async fn remove_member(
+        &self,
+        operator: String,
+        asked: v1::RemoveMemberRequest,
+    ) -> Result<v1::RemoveMemberReply, ApiError> {
         self.check_leads()?;
         self.change(Change::Remove(asked.raft_id)).await?;
         let envelope = Envelope {
@@ -100,7 +115,11 @@ impl Operators {
         }
     }
 
-    pub(super) async fn transfer_leader(&self, operator: String, asked: v1::TransferLeaderRequest) -> Result<v1::TransferLeaderReply, ApiError> {
+    pub(super) async fn transfer_leader(
+        &self,
+        operator: String,
+        asked: v1::TransferLeaderRequest,
+    ) -> Result<v1::TransferLeaderReply, ApiError> {
         self.check_leads()?;
         tracing::info!(operator, to = asked.raft_id, "an operator moves the leadership");
         let moved = self.control.raft().transfer_leader(asked.raft_id).await;
@@ -118,7 +137,9 @@ impl Operators {
         if raft.leader == Some(self.control.node().0) {
             return Ok(());
         }
-        let leader = self.control.local(|state| raft.leader.map(|id| node_name(state, id)));
+        let leader = self
+            .control
+            .local(|state| raft.leader.map(|id| node_name(state, id)));
         Err(ApiError::Membership(match leader {
             Some(leader) => format!("only the leader changes it: ask node {leader}"),
             None => "there is no leader now".into(),
@@ -127,11 +148,15 @@ impl Operators {
 }
 
 fn node_name(state: &engine::State, id: u64) -> String {
-    state.node(NodeId(id)).map_or_else(|| id.to_string(), |node| node.name.clone())
+    state
+        .node(NodeId(id))
+        .map_or_else(|| id.to_string(), |node| node.name.clone())
 }
 
 fn endpoint(field: &'static str, text: String) -> Result<String, ApiError> {
-    let is_one = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let is_one = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if is_one {
         return Ok(text);
     }

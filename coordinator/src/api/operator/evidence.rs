@@ -14,7 +14,11 @@ use crate::api::error::ApiError;
 const RECORDS_MAX: usize = 5_000;
 
 impl Operators {
-    pub(super) async fn list_evidence(&self, _: String, asked: v1::ListEvidenceRequest) -> Result<v1::ListEvidenceReply, ApiError> {
+    pub(super) async fn list_evidence(
+        &self,
+        _: String,
+        asked: v1::ListEvidenceRequest,
+    ) -> Result<v1::ListEvidenceReply, ApiError> {
         let run: Option<RunId> = match asked.run_id.as_str() {
             "" => None,
             id => Some(parse("run_id", id)?),
@@ -31,8 +35,12 @@ impl Operators {
                     (None, Some(agent)) => Box::new(state.evidence_of_agent(agent)),
                     (None, None) => Box::new(state.evidence()),
                 };
-                let wanted = records.filter(|record| agent.as_ref().is_none_or(|agent| record.agent == *agent));
-                wanted.take(RECORDS_MAX).map(|record| convert::evidence(state, record)).collect()
+                let wanted =
+                    records.filter(|record| agent.as_ref().is_none_or(|agent| record.agent == *agent));
+                wanted
+                    .take(RECORDS_MAX)
+                    .map(|record| convert::evidence(state, record))
+                    .collect()
             })
             .await?;
         Ok(v1::ListEvidenceReply { records })
@@ -51,18 +59,26 @@ impl Operators {
             data: bytes::Bytes::new(),
             size_bytes,
         };
-        let data = content.data.map_ok(move |data| v1::EvidenceData { data, size_bytes });
+        let data = content
+            .data
+            .map_ok(move |data| v1::EvidenceData { data, size_bytes });
         let data = data.map_err(|error| Status::from(ApiError::from(error)));
         // The size comes at once, also of what is empty.
         Ok(futures::stream::once(async { Ok(first) }).chain(data).boxed())
     }
 
-    pub(super) async fn verify_evidence(&self, _: String, asked: v1::VerifyEvidenceRequest) -> Result<v1::VerifyEvidenceReply, ApiError> {
+    pub(super) async fn verify_evidence(
+        &self,
+        _: String,
+        asked: v1::VerifyEvidenceRequest,
+    ) -> Result<v1::VerifyEvidenceReply, ApiError> {
         let checks = self.evidence.verify(parse("sha256", &asked.sha256)?).await?;
         let ok = !checks.is_empty() && checks.iter().all(|check| check.verified);
         let copies = self.control.local(|state| {
             let copy = |check: crate::evidence::read::CopyCheck| v1::EvidenceCopy {
-                node_id: state.node(check.node).map_or_else(|| check.node.0.to_string(), |node| node.name.clone()),
+                node_id: state
+                    .node(check.node)
+                    .map_or_else(|| check.node.0.to_string(), |node| node.name.clone()),
                 present: check.present,
                 verified: check.verified,
                 problem: check.problem.unwrap_or_default(),

@@ -101,11 +101,15 @@ fn request(id: &str) -> Result<Option<RequestId>, ApiError> {
 }
 
 /// Parses a name.
-fn parse<T: std::str::FromStr<Err = engine::id::InvalidId>>(field: &'static str, text: &str) -> Result<T, ApiError> {
-    text.parse().map_err(|error: engine::id::InvalidId| ApiError::Invalid {
-        field,
-        problem: error.to_string(),
-    })
+fn parse<T: std::str::FromStr<Err = engine::id::InvalidId>>(
+    field: &'static str,
+    text: &str,
+) -> Result<T, ApiError> {
+    text.parse()
+        .map_err(|error: engine::id::InvalidId| ApiError::Invalid {
+            field,
+            problem: error.to_string(),
+        })
 }
 
 fn not_found(what: &'static str, name: impl ToString) -> ApiError {

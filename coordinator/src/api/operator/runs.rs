@@ -12,10 +12,20 @@ use serde_json::{Value, json};
 use super::{Operators, fill, not_found, page, parse};
 use crate::api::convert::{self, Detail};
 use crate::api::error::ApiError;
+use crate::storage::DiskLevel;
 
 impl Operators {
-    pub(super) async fn start_run(&self, operator: String, asked: v1::StartRunRequest) -> Result<v1::StartRunReply, ApiError> {
-        let compiled = playbook::compile(&asked.playbook_yaml).map_err(|problems| ApiError::Playbook(problems.to_string()))?;
+    pub(super) async fn start_run(
+        &self,
+        operator: String,
+        asked: v1::StartRunRequest,
+    ) -> Result<v1::StartRunReply, ApiError> {
+        // Below 5 % free disk no new run; results, cancels and releases are always taken (R69).
+        if self.control.raft().disk_level() == DiskLevel::Critical {
+            return Err(ApiError::DiskFull);
+        }
+        let compiled = playbook::compile(&asked.playbook_yaml)
+            .map_err(|problems| ApiError::Playbook(problems.to_string()))?;
         let manifest = compiled.manifest;
         let given: Value = match asked.inputs_json.as_str() {
             "" => json!({}),
@@ -24,7 +34,8 @@ impl Operators {
                 problem: error.to_string(),
             })?,
         };
-        let inputs = playbook::bind_inputs(&manifest, &given).map_err(|problems| ApiError::Playbook(problems.to_string()))?;
+        let inputs = playbook::bind_inputs(&manifest, &given)
+            .map_err(|problems| ApiError::Playbook(problems.to_string()))?;
         // The cluster's named constants; the state records none yet.
         let config = json!({});
         let targets = self.resolve(&manifest, &inputs, &config).await?;
@@ -44,7 +55,14 @@ impl Operators {
             other => return Err(ApiError::Internal(format!("a run was started with {other:?}"))),
         };
         // A repeated request is answered with the first one's run, whatever was resolved this time.
-        let started = self.control.query(|state| state.run(&run).map(|run| (run.manifest_hash, convert::targets(run)))).await?;
+        let started = self
+            .control
+            .query(|state| {
+                state
+                    .run(&run)
+                    .map(|run| (run.manifest_hash, convert::targets(run)))
+            })
+            .await?;
         let (manifest_hash, targets) = started.ok_or_else(|| not_found("run", run))?;
         Ok(v1::StartRunReply {
             run_id: run.to_string(),
@@ -56,22 +74,35 @@ impl Operators {
 
     /// Resolves the target sets. What decides where something above `collect` is done is resolved without
     /// what agents report of themselves, so that no host can choose to be in it (R23).
-    async fn resolve(&self, manifest: &Manifest, inputs: &Value, config: &Value) -> Result<BTreeMap<String, Vec<AgentId>>, ApiError> {
+    async fn resolve(
+        &self,
+        manifest: &Manifest,
+        inputs: &Value,
+        config: &Value,
+    ) -> Result<BTreeMap<String, Vec<AgentId>>, ApiError> {
         let guarded = guarded_sets(manifest)?;
         // Evaluated outside of the state's lock, over what it holds now.
-        let selects = manifest.targets.values().any(|set| matches!(set.source, TargetSource::Select(_)));
+        let selects = manifest
+            .targets
+            .values()
+            .any(|set| matches!(set.source, TargetSource::Select(_)));
         let values = |state: &State| (agent_values(state, selects), agent_values(state, false));
         let (agents, agents_unreported) = self.control.query(values).await?;
         let mut resolved = BTreeMap::new();
         for (is_guarded, agents) in [(false, agents), (true, agents_unreported)] {
             let mut part = manifest.clone();
-            part.targets.retain(|name, _| guarded.contains(name) == is_guarded);
+            part.targets
+                .retain(|name, _| guarded.contains(name) == is_guarded);
             if part.targets.is_empty() {
                 continue;
             }
-            let sets = playbook::resolve_targets(&part, inputs, config, &agents).map_err(|problems| ApiError::Playbook(problems.to_string()))?;
+            let sets = playbook::resolve_targets(&part, inputs, config, &agents)
+                .map_err(|problems| ApiError::Playbook(problems.to_string()))?;
             for (name, hosts) in sets {
-                let mut hosts = hosts.iter().map(|id| parse("targets", id)).collect::<Result<Vec<AgentId>, _>>()?;
+                let mut hosts = hosts
+                    .iter()
+                    .map(|id| parse("targets", id))
+                    .collect::<Result<Vec<AgentId>, _>>()?;
                 hosts.sort_unstable();
                 hosts.dedup();
                 resolved.insert(name, hosts);
@@ -80,7 +111,11 @@ impl Operators {
         Ok(resolved)
     }
 
-    pub(super) async fn list_runs(&self, _: String, asked: v1::ListRunsRequest) -> Result<v1::ListRunsReply, ApiError> {
+    pub(super) async fn list_runs(
+        &self,
+        _: String,
+        asked: v1::ListRunsRequest,
+    ) -> Result<v1::ListRunsReply, ApiError> {
         let before: Option<RunId> = match asked.before_id.as_str() {
             "" => None,
             id => Some(parse("before_id", id)?),
@@ -106,39 +141,64 @@ impl Operators {
 
     pub(super) async fn get_run(&self, _: String, asked: v1::GetRunRequest) -> Result<v1::Run, ApiError> {
         let id: RunId = parse("id", &asked.id)?;
-        let found = self.control.query(|state| state.run(&id).map(|run| convert::run(run, Detail::Full))).await?;
+        let found = self
+            .control
+            .query(|state| state.run(&id).map(|run| convert::run(run, Detail::Full)))
+            .await?;
         found.ok_or_else(|| not_found("run", id))
     }
 
-    pub(super) async fn list_tasks(&self, _: String, asked: v1::ListTasksRequest) -> Result<v1::ListTasksReply, ApiError> {
+    pub(super) async fn list_tasks(
+        &self,
+        _: String,
+        asked: v1::ListTasksRequest,
+    ) -> Result<v1::ListTasksReply, ApiError> {
         let id: RunId = parse("run_id", &asked.run_id)?;
         let reply = self.control.query(|state| {
             let run = state.run(&id).ok_or_else(|| not_found("run", id))?;
             let steps = match asked.step.as_str() {
                 "" => 0..run.steps.len() as u16,
                 name => {
-                    let number = run.manifest().step_number(name).ok_or_else(|| not_found("step", name))?;
+                    let number = run
+                        .manifest()
+                        .step_number(name)
+                        .ok_or_else(|| not_found("step", name))?;
                     number..number + 1
                 }
             };
             // `after` counts tasks over all the steps that are asked for.
-            let tasks = steps.flat_map(|step| state.tasks(&id, step, 0)).skip(asked.after as usize);
-            let weigh = |task: &v1::Task| 256 + task.output_json.len() + task.error_message.len() + task.item_json.len();
+            let tasks = steps
+                .flat_map(|step| state.tasks(&id, step, 0))
+                .skip(asked.after as usize);
+            let weigh = |task: &v1::Task| {
+                256 + task.output_json.len() + task.error_message.len() + task.item_json.len()
+            };
             let (tasks, is_more) = fill(tasks.map(|task| convert::task(&task)), page(asked.limit), weigh);
-            let next_after = if is_more { asked.after + tasks.len() as u32 } else { 0 };
+            let next_after = if is_more {
+                asked.after + tasks.len() as u32
+            } else {
+                0
+            };
             Ok(v1::ListTasksReply { tasks, next_after })
         });
         reply.await?
     }
 
-    pub(super) async fn cancel_run(&self, operator: String, asked: v1::CancelRunRequest) -> Result<v1::CancelRunReply, ApiError> {
+    pub(super) async fn cancel_run(
+        &self,
+        operator: String,
+        asked: v1::CancelRunRequest,
+    ) -> Result<v1::CancelRunReply, ApiError> {
         let run: RunId = parse("run_id", &asked.run_id)?;
         let command = Command::CancelRun {
             run,
             reason: asked.reason,
         };
         self.submit(operator, &asked.request_id, command).await?;
-        let status = self.control.query(|state| state.run(&run).map(|run| run.status.as_str().to_owned())).await?;
+        let status = self
+            .control
+            .query(|state| state.run(&run).map(|run| run.status.as_str().to_owned()))
+            .await?;
         Ok(v1::CancelRunReply {
             status: status.ok_or_else(|| not_found("run", run))?,
         })
@@ -150,18 +210,22 @@ impl Operators {
 fn guarded_sets(manifest: &Manifest) -> Result<BTreeSet<String>, ApiError> {
     let mut guarded = BTreeSet::new();
     for step in manifest.steps.iter().chain(&manifest.finally) {
-        let Kind::Do { action, .. } = &step.kind else { continue };
+        let Kind::Do { action, .. } = &step.kind else {
+            continue;
+        };
         let impact = catalogue::find(action).map_or(catalogue::Impact::Configure, |action| action.impact);
         let set = match &step.over {
             Over::Targets(set) => set,
             Over::ForEach { host: Some(host), .. } => &host.within,
             Over::ForEach { host: None, .. } | Over::Once => continue,
         };
-        let Some(TargetSource::Select(select)) = manifest.targets.get(set).map(|set| &set.source) else { continue };
+        let Some(TargetSource::Select(select)) = manifest.targets.get(set).map(|set| &set.source) else {
+            continue;
+        };
         if impact <= catalogue::Impact::Collect {
             continue;
         }
-        if select.0.contains("facts") {
+        if playbook::reads_facts(select) {
             return Err(ApiError::FactsDecide {
                 set: set.clone(),
                 step: step.name.clone(),
@@ -185,14 +249,22 @@ fn agent_values(state: &State, with_reported: bool) -> Vec<Value> {
         }
         value
     };
-    state.agents().filter(|agent| agent.revoked.is_none()).map(value).collect()
+    state
+        .agents()
+        .filter(|agent| agent.revoked.is_none())
+        .map(value)
+        .collect()
 }
 
 fn offline_warning(state: &State, targets: &BTreeMap<String, Vec<AgentId>>) -> Option<String> {
     let hosts: BTreeSet<&AgentId> = targets.values().flatten().collect();
     let offline: Vec<_> = hosts
         .into_iter()
-        .filter(|host| !state.agent(host).is_some_and(engine::state::agents::Agent::is_online))
+        .filter(|host| {
+            !state
+                .agent(host)
+                .is_some_and(engine::state::agents::Agent::is_online)
+        })
         .map(AgentId::as_str)
         .collect();
     let named = offline.iter().take(10).copied().collect::<Vec<_>>().join(", ");

@@ -14,10 +14,18 @@ use crate::clock;
 const TTL_MS_DEFAULT: u64 = 10 * 60 * 1_000;
 
 impl Operators {
-    pub(super) async fn create_enroll_token(&self, operator: String, asked: v1::CreateEnrollTokenRequest) -> Result<v1::CreateEnrollTokenReply, ApiError> {
+    pub(super) async fn create_enroll_token(
+        &self,
+        operator: String,
+        asked: v1::CreateEnrollTokenRequest,
+    ) -> Result<v1::CreateEnrollTokenReply, ApiError> {
         let secret = hex::encode(rand::rng().random::<[u8; 16]>());
         let id = format!("t-{}", hex::encode(rand::rng().random::<[u8; 6]>()));
-        let ttl_ms = if asked.ttl_ms == 0 { TTL_MS_DEFAULT } else { asked.ttl_ms };
+        let ttl_ms = if asked.ttl_ms == 0 {
+            TTL_MS_DEFAULT
+        } else {
+            asked.ttl_ms
+        };
         let expires_at = clock::now().plus_ms(ttl_ms);
         let agent = match asked.agent_id.as_str() {
             "" => None,
@@ -34,7 +42,9 @@ impl Operators {
         // No request id of the client's: a repeat could not show the first secret again, so it makes a new
         // token, and the lost one expires unused.
         self.submit(operator, "", command).await?;
-        let enroll_endpoints = self.control.local(|state| state.nodes().map(|node| node.enroll_endpoint.clone()).collect());
+        let enroll_endpoints = self
+            .control
+            .local(|state| state.nodes().map(|node| node.enroll_endpoint.clone()).collect());
         Ok(v1::CreateEnrollTokenReply {
             id,
             token: secret,
@@ -45,12 +55,20 @@ impl Operators {
     }
 
     pub(super) async fn list_enroll_tokens(&self) -> Result<v1::ListEnrollTokensReply, ApiError> {
-        let tokens = self.control.query(|state| state.tokens().map(convert::token).collect()).await?;
+        let tokens = self
+            .control
+            .query(|state| state.tokens().map(convert::token).collect())
+            .await?;
         Ok(v1::ListEnrollTokensReply { tokens })
     }
 
-    pub(super) async fn revoke_enroll_token(&self, operator: String, asked: v1::RevokeEnrollTokenRequest) -> Result<v1::RevokeEnrollTokenReply, ApiError> {
-        self.submit(operator, &asked.request_id, Command::RevokeToken { id: asked.id }).await?;
+    pub(super) async fn revoke_enroll_token(
+        &self,
+        operator: String,
+        asked: v1::RevokeEnrollTokenRequest,
+    ) -> Result<v1::RevokeEnrollTokenReply, ApiError> {
+        self.submit(operator, &asked.request_id, Command::RevokeToken { id: asked.id })
+            .await?;
         Ok(v1::RevokeEnrollTokenReply {})
     }
 }

@@ -32,7 +32,10 @@ struct Watch {
 }
 
 impl Operators {
-    pub(super) async fn watch_run(&self, asked: v1::WatchRunRequest) -> Result<BoxStream<'static, Result<v1::RunEvent, Status>>, ApiError> {
+    pub(super) async fn watch_run(
+        &self,
+        asked: v1::WatchRunRequest,
+    ) -> Result<BoxStream<'static, Result<v1::RunEvent, Status>>, ApiError> {
         let run: RunId = parse("run_id", &asked.run_id)?;
         // Before the first look, so that no change falls between.
         let effects = self.control.watch();
@@ -47,7 +50,10 @@ impl Operators {
             next_at: Instant::now(),
             is_over: false,
         };
-        Ok(futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|event| (Ok(event), watch)) }).boxed())
+        Ok(futures::stream::unfold(watch, |mut watch| async move {
+            watch.next().await.map(|event| (Ok(event), watch))
+        })
+        .boxed())
     }
 }
 
@@ -78,7 +84,13 @@ impl Watch {
     async fn changed(&mut self) -> Option<()> {
         loop {
             match self.effects.recv().await {
-                Ok(effects) if effects.iter().any(|effect| matches!(effect, Effect::Run(run) if *run == self.run)) => break,
+                Ok(effects)
+                    if effects
+                        .iter()
+                        .any(|effect| matches!(effect, Effect::Run(run) if *run == self.run)) =>
+                {
+                    break;
+                }
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return None,

@@ -114,7 +114,14 @@ impl PeerClients {
     /// The other members, nearest in id behind this node first, so that copies spread evenly.
     pub fn others(&self) -> Vec<NodeId> {
         let this = self.inner.node;
-        let mut others: Vec<_> = self.inner.book.lock().keys().copied().filter(|node| *node != this).collect();
+        let mut others: Vec<_> = self
+            .inner
+            .book
+            .lock()
+            .keys()
+            .copied()
+            .filter(|node| *node != this)
+            .collect();
         others.sort_unstable();
         let behind = others.partition_point(|node| *node < this);
         others.rotate_left(behind);
@@ -123,7 +130,10 @@ impl PeerClients {
 
     /// Proposes on the leader.
     pub async fn forward(&self, leader: NodeId, envelope: &Envelope) -> Result<(u64, Reply), ForwardError> {
-        let mut client = self.client(leader).await.map_err(|error| ForwardError::Unreachable(error.to_string()))?;
+        let mut client = self
+            .client(leader)
+            .await
+            .map_err(|error| ForwardError::Unreachable(error.to_string()))?;
         let mut request = tonic::Request::new(v1::ForwardRequest {
             cluster_id: self.inner.cluster.to_string(),
             envelope: envelope.encode().into(),
@@ -139,7 +149,9 @@ impl PeerClients {
         match answer.result {
             Some(v1::forward_reply::Result::Applied(applied)) => match Reply::decode(&applied.reply) {
                 Ok(reply) => Ok((applied.index, reply)),
-                Err(error) => Err(ForwardError::OutcomeUnknown(format!("the leader's reply is not readable: {error}"))),
+                Err(error) => Err(ForwardError::OutcomeUnknown(format!(
+                    "the leader's reply is not readable: {error}"
+                ))),
             },
             Some(v1::forward_reply::Result::Error(error)) => Err(match error.code.as_str() {
                 "not_leader" => ForwardError::NotLeader,
@@ -148,7 +160,9 @@ impl PeerClients {
                 "halted" => ForwardError::Halted,
                 _ => ForwardError::OutcomeUnknown(error.message),
             }),
-            None => Err(ForwardError::OutcomeUnknown("the leader's answer is empty".into())),
+            None => Err(ForwardError::OutcomeUnknown(
+                "the leader's answer is empty".into(),
+            )),
         }
     }
 
@@ -217,7 +231,9 @@ impl PeerClients {
         };
         let answered = client.put_blob(chunks).await;
         if let Some(problem) = problem.lock().take() {
-            return Err(PeerError::Answer(format!("this node's own copy cannot be read: {problem}")));
+            return Err(PeerError::Answer(format!(
+                "this node's own copy cannot be read: {problem}"
+            )));
         }
         let answer = self.answered(node, answered)?;
         if answer.present && answer.size_bytes == size_bytes {
@@ -231,7 +247,13 @@ impl PeerClients {
             Some(member) => member.peer_endpoint.clone(),
             None => return Err(PeerError::Unknown(node.0)),
         };
-        let known = self.inner.channels.lock().get(&node).filter(|(at, _)| *at == endpoint).map(|(_, channel)| channel.clone());
+        let known = self
+            .inner
+            .channels
+            .lock()
+            .get(&node)
+            .filter(|(at, _)| *at == endpoint)
+            .map(|(_, channel)| channel.clone());
         let channel = match known {
             Some(channel) => channel,
             None => {
@@ -239,12 +261,16 @@ impl PeerClients {
                     connect_timeout: CONNECT_TIMEOUT,
                     ..ConnectOptions::default()
                 };
-                let connected = certs::tls::connect(&endpoint, &self.inner.tls, certs::Role::Coordinator, options).await;
+                let connected =
+                    certs::tls::connect(&endpoint, &self.inner.tls, certs::Role::Coordinator, options).await;
                 let channel = connected.map_err(|error| PeerError::Connect {
                     endpoint: endpoint.clone(),
                     problem: error.to_string(),
                 })?;
-                self.inner.channels.lock().insert(node, (endpoint, channel.clone()));
+                self.inner
+                    .channels
+                    .lock()
+                    .insert(node, (endpoint, channel.clone()));
                 channel
             }
         };
@@ -258,11 +284,18 @@ impl PeerClients {
         self.inner.channels.lock().remove(&node);
     }
 
-    fn answered<T>(&self, node: NodeId, answer: Result<tonic::Response<T>, tonic::Status>) -> Result<T, PeerError> {
+    fn answered<T>(
+        &self,
+        node: NodeId,
+        answer: Result<tonic::Response<T>, tonic::Status>,
+    ) -> Result<T, PeerError> {
         match answer {
             Ok(answer) => Ok(answer.into_inner()),
             Err(status) => {
-                if matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled) {
+                if matches!(
+                    status.code(),
+                    tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled
+                ) {
                     self.forget(node);
                 }
                 Err(status.into())

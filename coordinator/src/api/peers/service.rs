@@ -53,7 +53,11 @@ impl Peers {
             let mut nodes = state.nodes().peekable();
             nodes.peek().is_none() || nodes.any(|node| node.name == name)
         });
-        if is_member { Ok(name) } else { Err(ApiError::NotAllowed) }
+        if is_member {
+            Ok(name)
+        } else {
+            Err(ApiError::NotAllowed)
+        }
     }
 
     fn check_cluster(&self, cluster_id: &str) -> Result<(), ApiError> {
@@ -63,9 +67,17 @@ impl Peers {
         Err(engine::Refusal::OtherCluster(self.cluster.to_string()).into())
     }
 
-    async fn take_copy(&self, from: &str, first: v1::BlobChunk, mut chunks: Streaming<v1::BlobChunk>) -> Result<v1::StatBlobReply, EvidenceError> {
+    async fn take_copy(
+        &self,
+        from: &str,
+        first: v1::BlobChunk,
+        mut chunks: Streaming<v1::BlobChunk>,
+    ) -> Result<v1::StatBlobReply, EvidenceError> {
         let store = self.evidence.store();
-        let digest: Digest = first.sha256.parse().map_err(|_| EvidenceError::UploadId(first.sha256.chars().take(80).collect()))?;
+        let digest: Digest = first
+            .sha256
+            .parse()
+            .map_err(|_| EvidenceError::UploadId(first.sha256.chars().take(80).collect()))?;
         if first.size_bytes > self.size_bytes_max {
             return Err(EvidenceError::TooLarge {
                 limit: self.size_bytes_max,
@@ -103,7 +115,10 @@ impl Peers {
 
 #[tonic::async_trait]
 impl PeerService for Peers {
-    async fn forward(&self, request: Request<v1::ForwardRequest>) -> Result<Response<v1::ForwardReply>, Status> {
+    async fn forward(
+        &self,
+        request: Request<v1::ForwardRequest>,
+    ) -> Result<Response<v1::ForwardReply>, Status> {
         self.check(&request, &request.get_ref().cluster_id)?;
         let envelope = Envelope::decode(&request.get_ref().envelope).map_err(|error| ApiError::Invalid {
             field: "envelope",
@@ -120,9 +135,17 @@ impl PeerService for Peers {
         Ok(Response::new(v1::ForwardReply { result: Some(result) }))
     }
 
-    async fn stat_blob(&self, request: Request<v1::StatBlobRequest>) -> Result<Response<v1::StatBlobReply>, Status> {
+    async fn stat_blob(
+        &self,
+        request: Request<v1::StatBlobRequest>,
+    ) -> Result<Response<v1::StatBlobReply>, Status> {
         self.check(&request, &request.get_ref().cluster_id)?;
-        let size = self.evidence.store().size(&digest(&request.get_ref().sha256)?).await.map_err(ApiError::from)?;
+        let size = self
+            .evidence
+            .store()
+            .size(&digest(&request.get_ref().sha256)?)
+            .await
+            .map_err(ApiError::from)?;
         Ok(Response::new(v1::StatBlobReply {
             present: size.is_some(),
             size_bytes: size.unwrap_or(0),
@@ -131,23 +154,33 @@ impl PeerService for Peers {
 
     type GetBlobStream = BoxStream<'static, Result<v1::BlobChunk, Status>>;
 
-    async fn get_blob(&self, request: Request<v1::GetBlobRequest>) -> Result<Response<Self::GetBlobStream>, Status> {
+    async fn get_blob(
+        &self,
+        request: Request<v1::GetBlobRequest>,
+    ) -> Result<Response<Self::GetBlobStream>, Status> {
         self.check(&request, &request.get_ref().cluster_id)?;
         let digest = digest(&request.get_ref().sha256)?;
         let store = self.evidence.store();
         let size = store.size(&digest).await.map_err(ApiError::from)?;
         let size_bytes = size.ok_or(ApiError::Evidence(EvidenceError::NotFound(digest)))?;
         let data = store.read(&digest, request.get_ref().offset_bytes, size_bytes);
-        let chunks = data.map_ok(blob_chunk).map_err(|error| Status::from(ApiError::from(error)));
+        let chunks = data
+            .map_ok(blob_chunk)
+            .map_err(|error| Status::from(ApiError::from(error)));
         let header = v1::BlobChunk {
             sha256: digest.to_string(),
             size_bytes,
             ..blob_chunk(Bytes::new())
         };
-        Ok(Response::new(futures::stream::once(async { Ok(header) }).chain(chunks).boxed()))
+        Ok(Response::new(
+            futures::stream::once(async { Ok(header) }).chain(chunks).boxed(),
+        ))
     }
 
-    async fn put_blob(&self, request: Request<Streaming<v1::BlobChunk>>) -> Result<Response<v1::StatBlobReply>, Status> {
+    async fn put_blob(
+        &self,
+        request: Request<Streaming<v1::BlobChunk>>,
+    ) -> Result<Response<v1::StatBlobReply>, Status> {
         let from = self.member(&request)?;
         let mut chunks = request.into_inner();
         let first = chunks.message().await?.ok_or(ApiError::Invalid {
@@ -168,10 +201,11 @@ fn blob_chunk(data: Bytes) -> v1::BlobChunk {
 }
 
 fn digest(text: &str) -> Result<Digest, ApiError> {
-    text.parse().map_err(|error: engine::id::InvalidId| ApiError::Invalid {
-        field: "sha256",
-        problem: error.to_string(),
-    })
+    text.parse()
+        .map_err(|error: engine::id::InvalidId| ApiError::Invalid {
+            field: "sha256",
+            problem: error.to_string(),
+        })
 }
 
 fn broken(status: Status) -> EvidenceError {
