@@ -15,8 +15,8 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::boot::{Boot, BootError};
 use super::disk::{Disk, Level, LogJob, thread};
 use super::handle::{
-    ChangeError, EFFECTS_MAX, EVENTS_MAX, Event, PeerStatus, ProposeError, RaftConfig, RaftHandle,
-    RaftStatus, ReadError, Shared,
+    ChangeError, EFFECTS_MAX, EVENTS_MAX, Event, PeerStatus, ProposalReply, ProposeError, RaftConfig,
+    RaftHandle, RaftStatus, ReadError, Shared,
 };
 use super::io::{Halt, Input, Output, ProposalId, Refused, ReplicaConfig};
 use super::peers::{Fetcher, PeerDirectory, Peers};
@@ -162,7 +162,7 @@ struct Driver {
     next_id: ProposalId,
     /// Proposals that wait for a write to end.
     gathered: Vec<Input>,
-    proposals: HashMap<ProposalId, oneshot::Sender<Result<(u64, engine::Reply), ProposeError>>>,
+    proposals: HashMap<ProposalId, ProposalReply>,
     changes: HashMap<ProposalId, oneshot::Sender<Result<(), ChangeError>>>,
     reads: HashMap<u64, oneshot::Sender<Result<u64, ReadError>>>,
     /// Numbers of the writes under way.

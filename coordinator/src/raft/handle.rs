@@ -24,6 +24,11 @@ pub(super) const EVENTS_MAX: usize = 32_768;
 /// Applied entries whose effects a slow listener may fall behind.
 pub(super) const EFFECTS_MAX: usize = 4_096;
 
+/// Times that a voter is asked to take over leadership, one election timeout apart.
+const TRANSFER_TRIES: u32 = 3;
+/// Raft counts the election timeout in ticks of its own.
+const TRANSFER_SLACK: Duration = Duration::from_millis(100);
+
 /// How a node replicates.
 #[derive(Clone, Debug)]
 pub struct RaftConfig {
@@ -146,7 +151,7 @@ pub enum TransferError {
         leader: Option<u64>,
     },
     /// It did not take over in time.
-    #[error("node {0} did not take over within two election timeouts: is it a voter, up, and caught up?")]
+    #[error("node {0} did not take over, though asked several times: is it a voter, up, and caught up?")]
     Timeout(u64),
     /// This node has stopped.
     #[error("this node has halted")]
@@ -191,13 +196,16 @@ pub struct PeerStatus {
     pub recently_active: bool,
 }
 
+/// Who waits for a proposal.
+pub(super) type ProposalReply = oneshot::Sender<Result<(u64, Reply), ProposeError>>;
+
 /// Everything that reaches the driver.
 pub(super) enum Event {
     Wake,
     Propose {
         at: Timestamp,
         envelope: Box<Envelope>,
-        reply: oneshot::Sender<Result<(u64, Reply), ProposeError>>,
+        reply: ProposalReply,
     },
     Read(oneshot::Sender<Result<u64, ReadError>>),
     Change(Change, oneshot::Sender<Result<(), ChangeError>>),
@@ -368,15 +376,20 @@ impl RaftHandle {
         if !is_leader {
             return Err(TransferError::NotLeader { leader });
         }
-        self.shared
-            .send(Event::Transfer(to))
-            .map_err(|_| TransferError::Halted)?;
-        let taken = role.wait_for(|role| role.leader == Some(to));
-        match tokio::time::timeout(self.shared.election_timeout * 2, taken).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(TransferError::Halted),
-            Err(_) => Err(TransferError::Timeout(to)),
+        // A voter that has not applied its own promotion yet, or is not up, lets the first request pass; raft gives
+        // it up after an election timeout.
+        for _ in 0..TRANSFER_TRIES {
+            self.shared
+                .send(Event::Transfer(to))
+                .map_err(|_| TransferError::Halted)?;
+            let taken = role.wait_for(|role| role.leader == Some(to));
+            match tokio::time::timeout(self.shared.election_timeout + TRANSFER_SLACK, taken).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(_)) => return Err(TransferError::Halted),
+                Err(_) => {}
+            }
         }
+        Err(TransferError::Timeout(to))
     }
 
     /// Resolves with the reason when this node can no longer replicate: the process must end. Never resolves

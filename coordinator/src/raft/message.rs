@@ -1,7 +1,7 @@
 //! Raft's messages, opaque to everyone outside `raft/`, and their conversion to the wire, by hand.
 //!
 //! Raft's own protobuf code is never given bytes: RUSTSEC-2024-0437 is in its decoder. What arrives is
-//! decoded by prost into our wire types and copied field by field. (docs/adr/raft-codec.md)
+//! decoded by prost into our wire types and copied field by field. (docs/adr/0010-raft-never-decodes.md)
 
 use bytes::Bytes;
 use proto::v1 as wire;
@@ -85,7 +85,7 @@ impl PeerMessage {
             snapshot: m
                 .snapshot
                 .as_ref()
-                .and_then(|s| describe(s))
+                .and_then(describe)
                 .map(|meta| snapshot_to_wire(&meta)),
             request_snapshot: m.request_snapshot,
             reject: m.reject,
@@ -216,8 +216,10 @@ pub(super) fn snapshot_of(meta: &CheckpointMeta) -> eraftpb::Snapshot {
     let mut data = Vec::with_capacity(DESCRIPTION_BYTES);
     data.extend_from_slice(&meta.size_bytes.to_le_bytes());
     data.extend_from_slice(&meta.sha256);
-    let mut snapshot = eraftpb::Snapshot::default();
-    snapshot.data = data.into();
+    let mut snapshot = eraftpb::Snapshot {
+        data: data.into(),
+        ..eraftpb::Snapshot::default()
+    };
     let metadata = snapshot.mut_metadata();
     metadata.index = meta.index;
     metadata.term = meta.term;

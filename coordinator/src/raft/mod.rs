@@ -1,4 +1,4 @@
-//! Replication: raft behind a replica without IO, and the one task that drives it.
+//! Replication (docs/adr/0010, 0011, 0012): raft behind a replica without IO, and the one task that drives it.
 //!
 //! - [`replica`]: raft and the state machine, sans IO. Its module doc says how to drive it.
 //! - `driver`: the one thread that owns a replica; `disk`: the threads that wait for the disk; `peers` and

@@ -451,9 +451,10 @@ impl Replica {
                 batch.next_if(|(_, data)| bytes == 0 || bytes + data.len() <= MESSAGE_BYTES_MAX as usize)
             {
                 bytes += data.len();
-                let mut entry = Entry::default();
-                entry.data = data;
-                entries.push(entry);
+                entries.push(Entry {
+                    data,
+                    ..Entry::default()
+                });
                 ids.push(id);
             }
             if !self.is_leader() {

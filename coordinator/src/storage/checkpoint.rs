@@ -1,4 +1,4 @@
-//! The checkpoint: the state as of an index, in a redb database behind the log. (docs/adr/state-store.md)
+//! The checkpoint: the state as of an index, in a redb database behind the log. (docs/adr/0012-state-store.md)
 //!
 //! Metadata and every chunk of a checkpoint are written in one transaction with immediate durability. The one
 //! before is kept, so that a peer that is fetching it can finish.

@@ -17,7 +17,7 @@ const SMALL: WalConfig = WalConfig { segment_bytes: 4096 };
 
 fn entry(index: u64, term: u64) -> LogEntry {
     LogEntry {
-        kind: if index % 7 == 0 {
+        kind: if index.is_multiple_of(7) {
             EntryKind::Membership
         } else {
             EntryKind::Command

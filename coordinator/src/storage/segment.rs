@@ -41,7 +41,7 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 /// Makes a zero-filled file and makes the zeros durable: later, only data is written into blocks that exist, so
 /// that an fdatasync is one write and a full disk is met here, before anything was promised.
 pub(super) fn make_spare(path: &Path, size: usize) -> Result<(), StorageError> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)

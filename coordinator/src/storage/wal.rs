@@ -1,4 +1,4 @@
-//! The write-ahead log: segments of frames. (docs/adr/wal.md)
+//! The write-ahead log: segments of frames. (docs/adr/0011-write-ahead-log.md)
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
