@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
 
 use super::error::{StorageError, io_error};
 use super::segment::make_spare;
@@ -14,7 +15,9 @@ const PREFIX: &str = "spare-";
 pub(super) struct Spares {
     folder: PathBuf,
     size: usize,
-    ready: Receiver<Result<PathBuf, StorageError>>,
+    /// None only while it is dropped.
+    ready: Option<Receiver<Result<PathBuf, StorageError>>>,
+    maker: Option<JoinHandle<()>>,
 }
 
 impl Spares {
@@ -28,12 +31,12 @@ impl Spares {
             }
         }
         let (sender, ready) = sync_channel(0);
-        let maker = folder.to_owned();
-        std::thread::Builder::new()
+        let target = folder.to_owned();
+        let maker = std::thread::Builder::new()
             .name("wal-spare".to_owned())
             .spawn(move || {
                 for number in 0u64.. {
-                    let path = maker.join(format!("{PREFIX}{number}"));
+                    let path = target.join(format!("{PREFIX}{number}"));
                     let made = make_spare(&path, size).map(|()| path);
                     let failed = made.is_err();
                     if sender.send(made).is_err() || failed {
@@ -45,7 +48,8 @@ impl Spares {
         Ok(Spares {
             folder: folder.to_owned(),
             size,
-            ready,
+            ready: Some(ready),
+            maker: Some(maker),
         })
     }
 
@@ -60,6 +64,21 @@ impl Spares {
             let source = std::io::Error::other("the thread that fills spare segments ended");
             io_error("fill a segment in", &self.folder)(source)
         };
-        Ok((self.ready.recv().map_err(gone)??, self.size))
+        Ok((
+            self.ready.as_ref().expect("not dropped").recv().map_err(gone)??,
+            self.size,
+        ))
+    }
+}
+
+impl Drop for Spares {
+    /// Waits for the thread, while the folder is still locked: it must not fill a file that the folder's next owner
+    /// has published under another name.
+    fn drop(&mut self) {
+        self.ready = None;
+        if let Some(maker) = self.maker.take() {
+            // It returns its errors; a panic would have shown up as a closed channel.
+            let _ = maker.join();
+        }
     }
 }
