@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::boot::{Boot, BootError};
@@ -75,10 +75,12 @@ pub async fn start(
         proposals: AtomicUsize::new(0),
         disk: AtomicU8::new(0),
         status: Mutex::new(RaftStatus::default()),
+        store: RwLock::new(Some(store.clone())),
         election_timeout: config.election_timeout(),
     });
     let disk = Disk::start(wal, &store, &shared)?;
-    let service = RaftService::new(&config, directory.clone(), store, Arc::clone(&shared));
+    drop(store);
+    let service = RaftService::new(&config, directory.clone(), Arc::clone(&shared));
     let driver = Driver {
         peers: Peers::new(&config, directory.clone(), Arc::clone(&shared), runtime.clone()),
         fetcher: Fetcher::new(&config, directory, Arc::clone(&shared), runtime),
@@ -113,6 +115,7 @@ struct Stopped(Arc<Shared>);
 
 impl Drop for Stopped {
     fn drop(&mut self) {
+        *self.0.store.write() = None;
         self.0.stopped.send_replace(true);
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::io::{Fetched, Refused, Role};
 use super::membership::{Change, ChangeRefused};
 use super::message::PeerMessage;
-use crate::storage::{CheckpointMeta, DiskLevel};
+use crate::storage::{CheckpointMeta, CheckpointStore, DiskLevel};
 
 /// Proposals of this node that wait for their outcome. More are refused as busy.
 pub const PROPOSALS_MAX: usize = 8_192;
@@ -242,6 +242,8 @@ pub(super) struct Shared {
     pub(super) proposals: AtomicUsize,
     pub(super) disk: AtomicU8,
     pub(super) status: Mutex<RaftStatus>,
+    /// None once this node has stopped: the folder is free then, whoever still holds a service.
+    pub(super) store: RwLock<Option<CheckpointStore>>,
     pub(super) election_timeout: Duration,
 }
 

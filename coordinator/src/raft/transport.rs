@@ -13,7 +13,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::handle::{Event, RaftConfig, Shared};
 use super::message::PeerMessage;
 use super::peers::PeerDirectory;
-use crate::storage::CheckpointStore;
 
 /// Chunks of a snapshot that are read ahead.
 const CHUNKS_AHEAD: usize = 2;
@@ -24,22 +23,15 @@ pub struct RaftService {
     node_id: u64,
     cluster_id: String,
     directory: PeerDirectory,
-    store: CheckpointStore,
     shared: Arc<Shared>,
 }
 
 impl RaftService {
-    pub(super) fn new(
-        config: &RaftConfig,
-        directory: PeerDirectory,
-        store: CheckpointStore,
-        shared: Arc<Shared>,
-    ) -> RaftService {
+    pub(super) fn new(config: &RaftConfig, directory: PeerDirectory, shared: Arc<Shared>) -> RaftService {
         RaftService {
             node_id: config.node_id,
             cluster_id: config.cluster_id.to_string(),
             directory,
-            store,
             shared,
         }
     }
@@ -131,9 +123,9 @@ impl wire::raft_service_server::RaftService for RaftService {
         let wanted = request.into_inner();
         self.check_cluster(&wanted.cluster_id)?;
         let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
-        let (store, shared) = (self.store.clone(), Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
-            let result = send_chunks(&store, &wanted, |chunk| {
+            let result = send_chunks(&shared, &wanted, |chunk| {
                 let _ = shared.send(Event::SnapshotServed(caller));
                 chunks.blocking_send(Ok(chunk)).is_ok()
             });
@@ -147,16 +139,21 @@ impl wire::raft_service_server::RaftService for RaftService {
 }
 
 fn send_chunks(
-    store: &CheckpointStore,
+    shared: &Shared,
     wanted: &wire::SnapshotRequest,
     mut send: impl FnMut(wire::SnapshotChunk) -> bool,
 ) -> Result<(), Status> {
     let gone = || Status::not_found("that snapshot has been replaced by a newer one");
     let internal = |error: crate::storage::StorageError| Status::internal(error.to_string());
-    let meta = store.meta(wanted.index).map_err(internal)?.ok_or_else(gone)?;
+    // Taken anew for each piece: a caller that is slow must not keep the folder of a node that has stopped.
+    let store = || {
+        let store = shared.store.read().clone();
+        store.ok_or_else(|| Status::unavailable("this node has stopped"))
+    };
+    let meta = store()?.meta(wanted.index).map_err(internal)?.ok_or_else(gone)?;
     let mut offset_bytes = wanted.offset_bytes;
     while offset_bytes < meta.size_bytes {
-        let data = store
+        let data = store()?
             .chunk(wanted.index, offset_bytes)
             .map_err(internal)?
             .ok_or_else(gone)?;
