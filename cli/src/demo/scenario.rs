@@ -21,8 +21,6 @@ use super::world::{
 const COORDINATORS: usize = 3;
 /// The library's playbook.
 const PLAYBOOK: &str = "ransomware-contain";
-/// How long the hosts stay isolated before they are released, so that the probes find them so.
-const HOLD: &str = "6s";
 /// How long the run may take.
 const RUN_MAX: Duration = Duration::from_secs(180);
 /// How often the run is looked at.
@@ -317,7 +315,6 @@ fn inputs(hosts: &[PlantedHost]) -> serde_json::Value {
         "note_globs": plant::NOTE_GLOBS,
         "rules": plant::RULES,
         "process_exe": format!("**/{}", plant::DROPPER_NAME),
-        "hold": HOLD,
     })
 }
 
