@@ -15,9 +15,12 @@ pub fn find() -> Option<PathBuf> {
 
 /// Applies a table that does nothing, and takes it back. Only for a namespace of our own.
 pub fn trial(nft: &Path) -> Result<(), String> {
-    let rules = "table inet cordon_trial { set s { type ipv4_addr; flags timeout; } \
-                 chain c { type filter hook output priority 0; policy accept; } }\n\
-                 delete table inet cordon_trial\n";
+    let rules = "table inet cordon_trial {
+        set s { type ipv4_addr; flags timeout; }
+        chain c { type filter hook output priority 0; policy accept; }
+    }
+    delete table inet cordon_trial
+";
     feed(nft, &["-f", "-"], rules)
 }
 
