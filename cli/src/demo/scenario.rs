@@ -193,7 +193,7 @@ async fn act(
     let mut probes = probe::all(&stage.agents, &targets, "before").await?;
 
     story.step(&format!("The playbook {PLAYBOOK} starts"));
-    let playbook = library(PLAYBOOK).ok_or_else(|| WorldError::Call {
+    let playbook = playbook::library::find(PLAYBOOK).ok_or_else(|| WorldError::Call {
         call: "StartRun",
         reason: format!("this build has no playbook {PLAYBOOK}"),
     })?;
@@ -295,10 +295,6 @@ async fn act(
     Ok((document, checks))
 }
 
-fn library(_name: &str) -> Option<&'static str> {
-    None
-}
-
 /// What the library's playbook asks for.
 fn inputs(hosts: &[PlantedHost]) -> serde_json::Value {
     let mut roots: Vec<String> = hosts
@@ -315,6 +311,8 @@ fn inputs(hosts: &[PlantedHost]) -> serde_json::Value {
         "note_globs": plant::NOTE_GLOBS,
         "rules": plant::RULES,
         "process_exe": format!("**/{}", plant::DROPPER_NAME),
+        // A moment in which the hosts are isolated and everything else is done: the probes need one.
+        "hold": true,
     })
 }
 
