@@ -67,6 +67,7 @@ fn hidden() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1).peekable();
     match arguments.peek()?.to_str()? {
         "__agent" => Some(agent::cli::main(arguments)),
+        "__coordinator" => Some(coordinator::cli::main(arguments)),
         _ => None,
     }
 }
