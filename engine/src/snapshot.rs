@@ -56,7 +56,9 @@ struct BodyRef<'a> {
     nodes: &'a Nodes,
     agents: Vec<&'a Agent>,
     tokens: Vec<&'a Token>,
-    manifests: Vec<(&'a Digest, &'a Manifest)>,
+    /// None where the body is only hashed: the hash stands for the manifest. (Maps of JSON within it keep the
+    /// order of their keys in some builds and not in others.)
+    manifests: Vec<(&'a Digest, Option<&'a Manifest>)>,
     runs: Vec<&'a Run>,
     finished: Vec<&'a RunId>,
     evidence: Vec<&'a Custody>,
@@ -119,7 +121,7 @@ impl State {
     }
 
     /// A hash over the whole state: equal on every node at an equal index. Costs one encoding of everything
-    /// but the audit's records, which the chain's head stands for: some ten milliseconds with 10,000 agents.
+    /// but the audit's records and the manifests, which their hashes stand for: some ten milliseconds with 10,000 agents.
     pub fn hash(&self) -> Digest {
         let mut hash = Hasher(sha2::Sha256::new());
         let mut serializer = rmp_serde::Serializer::new(&mut hash).with_struct_map();
@@ -141,7 +143,7 @@ impl State {
                 .runs
                 .manifests()
                 .iter()
-                .map(|(hash, m)| (hash, &**m))
+                .map(|(hash, manifest)| (hash, audit.map(|_| &**manifest)))
                 .collect(),
             runs: self.runs.iter().collect(),
             finished: self.runs.finished.iter().collect(),

@@ -10,6 +10,24 @@ pub fn canonical_json(value: &Value) -> String {
     text
 }
 
+/// The same value with its keys in order, where the map that holds them keeps one.
+pub fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(entries) => {
+            let mut entries: Vec<_> = entries.iter().collect();
+            entries.sort_by_key(|(name, _)| *name);
+            Value::Object(
+                entries
+                    .into_iter()
+                    .map(|(name, value)| (name.clone(), sorted(value)))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        plain => plain.clone(),
+    }
+}
+
 fn write(value: &Value, to: &mut String) {
     match value {
         Value::Object(entries) => {

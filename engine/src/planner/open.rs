@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use playbook::canonical::canonical_json;
 use playbook::eval::Scope;
 use playbook::manifest::{Kind, Over, Step, Template};
 use serde_json::{Map, Value};
@@ -31,16 +32,25 @@ enum Items {
 }
 
 impl Plan<'_> {
+    /// The step's condition is false, or cannot be evaluated: it ended.
+    pub(super) fn is_ruled_out(&mut self, step: u16) -> bool {
+        let declared = self.run.declared(step);
+        let Some(when) = declared.when.as_ref().filter(|_| !declared.when_per_task) else {
+            return false;
+        };
+        match self.scope(&Sources::of([when])).test(when) {
+            Ok(true) => false,
+            Ok(false) => self.close(step, StepStatus::Skipped, "its condition was false"),
+            Err(why) => self.close(step, StepStatus::Failed, &format!("expression: {why}")),
+        }
+    }
+
     /// The needs of a step hold and its delay is over; true: it ended at once.
     pub(super) fn begin(&mut self, step: u16) -> bool {
-        let declared = self.run.declared(step);
-        if let Some(when) = declared.when.as_ref().filter(|_| !declared.when_per_task) {
-            match self.scope(&Sources::of([when])).test(when) {
-                Ok(true) => {}
-                Ok(false) => return self.close(step, StepStatus::Skipped, "its condition was false"),
-                Err(why) => return self.close(step, StepStatus::Failed, &format!("expression: {why}")),
-            }
+        if self.is_ruled_out(step) {
+            return true;
         }
+        let declared = self.run.declared(step);
         match &declared.kind {
             Kind::Decide { .. } => match self.decided(declared) {
                 Ok(output) => {
@@ -95,7 +105,7 @@ impl Plan<'_> {
                 Some(when) => scope.test(when).map_err(|e| format!("expression: {e}"))?,
             };
             if holds {
-                return Ok(rendered(&scope, &rule.set)?.to_string().into());
+                return Ok(canonical_json(&rendered(&scope, &rule.set)?).into());
             }
         }
         Err("no rule of the decide holds, and it has no else".into())
@@ -212,7 +222,7 @@ impl Plan<'_> {
         let mut seen = BTreeSet::new();
         let mut items = Vec::with_capacity(values.len());
         for value in values {
-            if distinct && !seen.insert(value.to_string()) {
+            if distinct && !seen.insert(canonical_json(&value)) {
                 continue;
             }
             let mut child = scope.child();
@@ -244,7 +254,7 @@ impl Plan<'_> {
     ) -> NewTask {
         let mut task = NewTask {
             host,
-            item: item.map(|item| item.to_string().into()),
+            item: item.map(|item| canonical_json(item).into()),
             parameters: None,
             born: None,
         };
@@ -338,7 +348,7 @@ fn parameters(
             format!("{}: {}", action.name, problems.join("; ")),
         ));
     }
-    let text = value.to_string();
+    let text = canonical_json(&value);
     if text.len() > PARAMETERS_BYTES_MAX {
         let why = format!("{} bytes, of at most {PARAMETERS_BYTES_MAX}", text.len());
         return Err(error("parameters", why));

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use playbook::canonical::canonical_json;
 use playbook::manifest::NeedState;
 use serde_json::{Map, Value};
 
@@ -95,6 +96,10 @@ impl<'a> Plan<'a> {
         let state = &self.run.steps[usize::from(step)];
         if declared.delay_ms > 0 && !state.due {
             if state.due_at.is_none() {
+                // What will be skipped is not waited for.
+                if self.is_ruled_out(step) {
+                    return true;
+                }
                 self.decisions.push(Decision::Delay {
                     run: self.run.id,
                     step,
@@ -339,7 +344,7 @@ impl<'a> Plan<'a> {
         }
         self.decisions.push(Decision::End {
             run: self.run.id,
-            outputs: Value::Object(outputs).to_string().into(),
+            outputs: canonical_json(&Value::Object(outputs)).into(),
             problem,
         });
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use catalogue::Impact;
+use playbook::canonical::canonical_json;
 use sha2::Digest as _;
 
 use crate::command::{Outcome, OutcomeStatus, TaskError};
@@ -134,7 +135,7 @@ impl Run {
         task.output = match &outcome.output {
             serde_json::Value::Null => None,
             output => {
-                let text = output.to_string();
+                let text = canonical_json(output);
                 if text.len() <= OUTPUT_BYTES_MAX {
                     Some(Arc::from(text))
                 } else {

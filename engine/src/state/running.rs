@@ -1,5 +1,6 @@
 //! Runs begin, are cancelled, and leave evidence.
 
+use playbook::canonical::sorted;
 use serde_json::json;
 
 use crate::command::{Actor, Custody, StartRun};
@@ -95,9 +96,9 @@ impl State {
                 Actor::Operator(id) => id.clone(),
                 other => other.to_string(),
             },
-            inputs: Arc::new(start.inputs.clone()),
+            inputs: Arc::new(sorted(&start.inputs)),
             targets: start.targets.clone(),
-            config: Arc::new(start.config.clone()),
+            config: Arc::new(sorted(&start.config)),
             status: RunStatus::Running,
             failed: false,
             reason: String::new(),

@@ -28,6 +28,7 @@ pub struct World {
     /// Plan after every command.
     pub leader: bool,
     playbooks: BTreeMap<String, Manifest>,
+    inputs: Value,
     request: Option<RequestId>,
     actor: Actor,
 }
@@ -42,6 +43,7 @@ impl World {
             now: 1_000_000,
             leader: true,
             playbooks: BTreeMap::new(),
+            inputs: json!({}),
             request: None,
             actor: Actor::Operator("alice".into()),
         }
@@ -357,6 +359,15 @@ impl World {
                     },
                 );
             }
+            // library NAME INPUTS: a playbook of the library, compiled.
+            "library" => {
+                let (name, inputs) = rest.split_once(' ').expect("library NAME INPUTS");
+                let text = playbook::library::find(name).expect("a playbook of the library");
+                let manifest = playbook::compile(text).expect("the library compiles").manifest;
+                let inputs = serde_json::from_str(inputs).expect("JSON");
+                self.inputs = playbook::bind_inputs(&manifest, &inputs).expect("good inputs");
+                self.playbooks.insert(name.into(), manifest);
+            }
             "output" => {
                 let (name, text) = rest.split_once(' ').expect("output NAME JSON or = EXPRESSION");
                 let manifest = self.playbooks.values_mut().next_back().expect("a playbook first");
@@ -388,7 +399,7 @@ impl World {
                     run: RunId(uuid(plain[0])),
                     manifest_hash: manifest.sha256().parse().expect("a hash"),
                     manifest,
-                    inputs: json!({}),
+                    inputs: self.inputs.clone(),
                     targets: [("all".to_owned(), hosts)].into(),
                     config: json!({}),
                 };
@@ -512,7 +523,9 @@ impl World {
                         short(run.id),
                         run.status.as_str(),
                         run.reason,
-                        run.outputs.as_ref().map_or("-".into(), |o| o.to_string())
+                        run.outputs
+                            .as_ref()
+                            .map_or("-".into(), |o| playbook::canonical::canonical_json(o))
                     );
                     for (n, step) in run.steps.iter().enumerate() {
                         let _ = writeln!(
