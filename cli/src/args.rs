@@ -52,6 +52,9 @@ pub enum Command {
     /// Make the tokens that let agents join.
     #[command(subcommand)]
     EnrollToken(EnrollToken),
+    /// Check playbooks, offline.
+    #[command(subcommand)]
+    Playbook(Playbook),
     /// See what Cordon can do on a host, offline.
     #[command(subcommand)]
     Action(Action),
@@ -157,6 +160,16 @@ pub enum EnrollToken {
     List,
     /// Make one useless.
     Revoke { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Playbook {
+    /// Check playbooks and show all problems at once.
+    Validate {
+        /// A file, or library:NAME.
+        #[arg(required = true, value_name = "FILE|library:NAME")]
+        playbooks: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -36,6 +36,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Init(args) => offline::init(out, &args),
         Command::Operator(command) => offline::operator(out, &command),
         Command::Coordinator(command) => offline::coordinator(out, &command),
+        Command::Playbook(command) => playbook::run(out, &command),
         Command::Action(command) => action::run(out, &command),
         Command::Demo(args) => Ok(crate::demo::run(&args)),
         Command::Completions { shell } => {

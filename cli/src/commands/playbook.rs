@@ -1,44 +1,185 @@
-//! Reading playbooks.
+//! `playbook validate`, offline, and what the command knows of a playbook before it sends it.
 
 use std::{fs, path::Path};
 
+use playbook::{
+    Problem, Problems,
+    manifest::{Kind, Manifest, Type},
+};
 use proto::v1;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::error::{CliError, Result};
+use crate::{
+    args::Playbook,
+    error::{CliError, Result},
+    exit_codes,
+    output::{Format, Output, clean},
+    shape,
+};
 
-/// Longest playbook that is read, in bytes.
-const PLAYBOOK_BYTES_MAX: usize = 1 << 20;
+/// What a name of the library begins with.
+const LIBRARY: &str = "library:";
 
-/// The text of a playbook file.
-pub fn read(name: &str) -> Result<String> {
-    let path = Path::new(name);
-    let text = fs::read_to_string(path).map_err(|error| CliError::file("read the playbook", path, &error))?;
-    if text.len() > PLAYBOOK_BYTES_MAX {
-        return Err(CliError::invalid(format!(
-            "{name} has {} bytes; a playbook has at most {PLAYBOOK_BYTES_MAX}",
-            text.len()
-        )));
+/// Checks every file and shows all problems of all of them; the exit code says whether there was any.
+pub fn run(out: Output, command: &Playbook) -> Result<u8> {
+    let Playbook::Validate { playbooks } = command;
+    let mut items = Vec::new();
+    let mut all_hold = true;
+    for name in playbooks {
+        let yaml = read(name)?;
+        let (text, item) = match playbook::compile(&yaml) {
+            Ok(compiled) => {
+                let mut text = format!("{name}: valid, {} steps\n", compiled.manifest.step_count());
+                for warning in &compiled.warnings {
+                    text.push_str(&in_lines(&warning.to_string()));
+                }
+                (
+                    text,
+                    json!({ "playbook": name, "ok": true, "problems": [], "warnings": shapes(&compiled.warnings) }),
+                )
+            }
+            Err(problems) => {
+                all_hold = false;
+                let text = format!("{name}: not valid\n{}", in_lines(&problems.to_string()));
+                (
+                    text,
+                    json!({ "playbook": name, "ok": false, "problems": shapes(&problems.list), "warnings": [] }),
+                )
+            }
+        };
+        if out.format == Format::Table {
+            out.print(&text)?;
+        }
+        items.push(item);
     }
-    Ok(text)
+    if out.format != Format::Table {
+        out.list(&[], &[], &items)?;
+    }
+    Ok(if all_hold {
+        exit_codes::OK
+    } else {
+        exit_codes::INVALID
+    })
+}
+
+/// The text of a playbook, from a file or the library.
+pub fn read(name: &str) -> Result<String> {
+    if let Some(known) = name.strip_prefix(LIBRARY) {
+        return playbook::library::find(known).map(str::to_owned).ok_or_else(|| {
+            CliError::new(
+                exit_codes::NOT_FOUND,
+                format!("there is no `{known}` in the library"),
+            )
+        });
+    }
+    let path = Path::new(name);
+    fs::read_to_string(path).map_err(|error| CliError::file("read the playbook", path, &error))
 }
 
 /// What is known of a playbook before it is sent.
 pub struct Checked {
-    /// What it does that is more than observing, for people.
+    manifest: Manifest,
+    /// The actions that do more than observe, each with its impact, for people.
     pub above_observe: Vec<String>,
 }
 
-/// The cluster compiles the playbook; until then any run may do anything, so every run is confirmed.
-pub fn check(name: &str, _yaml: &str) -> Result<Checked> {
+/// Compiles a playbook here, so that its problems show before anything is asked of the cluster.
+///
+/// # Errors
+/// All of its problems.
+pub fn check(name: &str, yaml: &str) -> Result<Checked> {
+    let manifest = playbook::compile(yaml)
+        .map_err(|problems| invalid(name, &problems))?
+        .manifest;
+    let mut above_observe = Vec::new();
+    for step in manifest.steps.iter().chain(&manifest.finally) {
+        let Kind::Do { action, .. } = &step.kind else {
+            continue;
+        };
+        // What this command's catalogue does not know may do anything.
+        let impact = catalogue::find(action).map_or("unknown", |action| action.impact.as_str());
+        let what = format!("{action}: {impact}");
+        if impact != "observe" && !above_observe.contains(&what) {
+            above_observe.push(what);
+        }
+    }
     Ok(Checked {
-        above_observe: vec![name.to_owned()],
+        manifest,
+        above_observe,
     })
 }
 
 impl Checked {
-    /// How many hosts it may touch.
-    pub fn count_hosts(&self, _inputs: &Map<String, Value>, agents: &[v1::Agent]) -> Result<usize> {
-        Ok(agents.len())
+    /// The value of an input as it was typed. What is text by its type stays as it is, so that an id of digits
+    /// needs no quotes; everything else, and what is not declared, is JSON where it is JSON.
+    pub fn input_value(&self, name: &str, text: &str) -> Value {
+        let mut kind = self.manifest.inputs.get(name).map(|input| &input.kind);
+        if let Some(Type::List(inner)) = kind
+            && !text.starts_with('[')
+        {
+            kind = Some(inner);
+        }
+        let is_json = matches!(
+            kind,
+            None | Some(Type::Int | Type::Float | Type::Bool | Type::Json | Type::List(_) | Type::Map(_))
+        );
+        let as_text = || Value::String(text.to_owned());
+        if is_json {
+            serde_json::from_str(text).unwrap_or_else(|_| as_text())
+        } else {
+            as_text()
+        }
     }
+
+    /// Whether an input takes a list, so that one value of it is a list of one.
+    pub fn takes_list(&self, name: &str) -> bool {
+        matches!(self.manifest.inputs.get(name), Some(input) if matches!(input.kind, Type::List(_)))
+    }
+
+    /// How many hosts the run would touch, with the fleet as it is now. The cluster resolves them again.
+    ///
+    /// # Errors
+    /// When the inputs or the target sets do not hold.
+    pub fn count_hosts(&self, inputs: &Map<String, Value>, agents: &[v1::Agent]) -> Result<usize> {
+        let name = &self.manifest.playbook;
+        let bound = playbook::bind_inputs(&self.manifest, &Value::Object(inputs.clone()))
+            .map_err(|problems| invalid(name, &problems))?;
+        let agents: Vec<Value> = agents
+            .iter()
+            .filter(|agent| !agent.revoked)
+            .map(|agent| {
+                json!({
+                    "id": agent.id, "online": agent.online, "labels": agent.labels,
+                    "facts": shape::parsed(&agent.facts_json), "version": agent.version,
+                })
+            })
+            .collect();
+        let sets = playbook::resolve_targets(&self.manifest, &bound, &json!({}), &agents)
+            .map_err(|problems| invalid(name, &problems))?;
+        let mut hosts: Vec<&String> = sets.values().flatten().collect();
+        hosts.sort();
+        hosts.dedup();
+        Ok(hosts.len())
+    }
+}
+
+fn invalid(name: &str, problems: &Problems) -> CliError {
+    CliError::invalid(format!("{name} is not valid\n{problems}"))
+}
+
+fn shapes(problems: &[Problem]) -> Vec<Value> {
+    problems
+        .iter()
+        .map(|problem| {
+            json!({
+                "code": problem.code, "line": problem.place.line, "column": problem.place.column,
+                "message": problem.message, "hint": problem.hint,
+            })
+        })
+        .collect()
+}
+
+/// Escapes all but the line breaks.
+fn in_lines(text: &str) -> String {
+    text.lines().map(|line| clean(line) + "\n").collect()
 }

@@ -50,8 +50,8 @@ pub async fn run(out: Output, client: &mut Client, command: Run) -> Result<u8> {
 
 async fn start(out: Output, client: &mut Client, args: Start) -> Result<u8> {
     let yaml = read(&args.playbook)?;
-    let inputs = inputs(&args)?;
     let checked = check(&args.playbook, &yaml)?;
+    let inputs = inputs(&args, &checked)?;
     if !args.confirm {
         confirm(client, &checked, &inputs).await?;
     }
@@ -130,7 +130,7 @@ async fn confirm(client: &mut Client, checked: &Checked, inputs: &Map<String, Va
 }
 
 /// The inputs of the file, then those of the command line over them. An input given several times is a list.
-fn inputs(args: &Start) -> Result<Map<String, Value>> {
+fn inputs(args: &Start, checked: &Checked) -> Result<Map<String, Value>> {
     let mut inputs = match &args.inputs_file {
         None => Map::new(),
         Some(path) => {
@@ -149,14 +149,15 @@ fn inputs(args: &Start) -> Result<Map<String, Value>> {
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| CliError::new(exit_codes::USAGE, format!("`{text}` is not NAME=VALUE")))?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        let value = checked.input_value(name, value);
         match given.iter_mut().find(|(known, _)| known == name) {
             Some((_, values)) => values.push(value),
             None => given.push((name.to_owned(), vec![value])),
         }
     }
     for (name, mut values) in given {
-        let value = if values.len() == 1 {
+        let wrapped = values[0].is_array() || !checked.takes_list(&name);
+        let value = if values.len() == 1 && wrapped {
             values.remove(0)
         } else {
             Value::Array(values)
