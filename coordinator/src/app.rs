@@ -37,6 +37,8 @@ use crate::raft::{self, PeerDirectory, RaftConfig, RaftHandle};
 
 /// How often the address book is compared with the replicated one.
 const BOOK_LOOK: Duration = Duration::from_millis(500);
+/// How long a leader that stops waits for another to take over.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// How long sessions get to say goodbye when a node stops.
 const GOODBYE: Duration = Duration::from_millis(300);
 
@@ -278,6 +280,9 @@ impl App {
             })),
         };
         tracing::info!("stopping");
+        if outcome.is_ok() {
+            hand_over(&self.raft).await;
+        }
         self.hub.close_all("this node stops");
         self.closing.cancel();
         if outcome.is_ok() {
@@ -286,6 +291,26 @@ impl App {
         self.tasks.shutdown().await;
         self.raft.shutdown().await;
         outcome
+    }
+}
+
+/// A leader that stops as asked lets another lead first, so that nobody waits for an election.
+async fn hand_over(raft: &RaftHandle) {
+    let status = raft.status();
+    if status.leader != Some(status.id) {
+        return;
+    }
+    let heirs = status
+        .peers
+        .iter()
+        .filter(|peer| peer.id != status.id && peer.is_voter && peer.recently_active);
+    let Some(heir) = heirs.max_by_key(|peer| peer.matched) else {
+        return;
+    };
+    match tokio::time::timeout(HAND_OVER, raft.transfer_leader(heir.id)).await {
+        Ok(Ok(())) => tracing::info!(to = heir.id, "handed the leadership over"),
+        Ok(Err(error)) => tracing::info!(%error, "could not hand the leadership over"),
+        Err(_) => tracing::info!(to = heir.id, "the leadership was not taken over in time"),
     }
 }
 

@@ -110,7 +110,11 @@ impl Control {
             };
             let tried = match leader {
                 _ if is_leader => Some(self.propose(envelope.clone()).await),
-                Some(leader) => Some(self.forward(NodeId(leader), &envelope).await),
+                Some(leader) => Some(tokio::select! {
+                    forwarded = self.forward(NodeId(leader), &envelope) => forwarded,
+                    // A leader that was cut off would be waited for in vain.
+                    _moved = role.wait_for(|role| role.leader != Some(leader)) => Err(Tried::Again(SubmitError::OutcomeUnknown)),
+                }),
                 None => None,
             };
             match tried {
@@ -123,14 +127,9 @@ impl Control {
                 return Err(last);
             }
             // Whatever comes first: another leader, or a pause after which the same one is asked again.
-            let pause = if tried_busy(&last) {
-                RETRY_PAUSE * 2
-            } else {
-                RETRY_PAUSE
-            };
             tokio::select! {
                 changed = role.changed() => changed.map_err(|_| SubmitError::Halted)?,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(RETRY_PAUSE) => {}
             }
         }
     }
@@ -214,10 +213,6 @@ impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn tried_busy(error: &SubmitError) -> bool {
-    matches!(error, SubmitError::Busy)
 }
 
 /// Whether doing it twice is the same as doing it once, replies included.

@@ -51,7 +51,7 @@ async fn a_run_goes_through_a_real_session() {
 
     // A repeat is acknowledged again.
     session.report(ended(&key, "succeeded", NO_PROCESSES)).await;
-    assert_eq!(session.committed().await.ended, [key.clone()]);
+    assert_eq!(session.committed().await.ended, std::slice::from_ref(&key));
 
     // A report of an attempt that never was is refused, by name, and harms nothing.
     let mut never = key.clone();
@@ -184,4 +184,39 @@ async fn a_port_in_use_is_told_with_its_exit_code() {
         told.contains("cannot listen for operators on 127.0.0.1:") && told.contains("mend:"),
         "{told}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_of_another_cluster_is_refused_with_its_exit_code() {
+    let mut cluster = Cluster::start(1);
+    assert_eq!(cluster.stop(0), Some(0));
+    let file = cluster.home(0).join("coordinator.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let at = text.find("id = \"").expect("the cluster's id") + "id = \"".len();
+    let other = format!("{}{}{}", &text[..at], uuid::Uuid::now_v7(), &text[at + 36..]);
+    std::fs::write(&file, other).unwrap();
+    let mut again = cluster.command(0);
+    let output = tokio::task::spawn_blocking(move || again.output().unwrap())
+        .await
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_larger_than_allowed_is_refused_in_words() {
+    let cluster = Cluster::start(1);
+    let agent = cluster.enroll(0, "web-1").await;
+    let mut session = agent.attach(&cluster.agent_endpoint(0)).await;
+    let huge = v1::Heartbeat {
+        sequence: 1,
+        facts_json: "a".repeat(2 << 20),
+    };
+    session.say.send(message(Said::Heartbeat(huge))).await.unwrap();
+    let refused = session.next().await.unwrap_err();
+    assert!(
+        refused.message().contains("larger than the 1048576 bytes"),
+        "{refused:?}"
+    );
+    agent.attach(&cluster.agent_endpoint(0)).await;
 }

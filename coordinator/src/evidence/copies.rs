@@ -47,7 +47,7 @@ impl Evidence {
             match self.fetch_from(digest, *node).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    tracing::info!(%digest, node = node.0, %error, "could not fetch evidence from a node")
+                    tracing::info!(%digest, node = node.0, %error, "could not fetch evidence from a node");
                 }
             }
         }

@@ -187,6 +187,11 @@ impl Partial {
         self.size_bytes
     }
 
+    /// Whether it was published before: it and the object are one file.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
     /// Writes on. More than `limit` in all is refused before anything is written.
     pub async fn append(&mut self, data: Bytes, limit: u64) -> Result<(), EvidenceError> {
         if self.taken_over.is_cancelled() {

@@ -56,7 +56,7 @@ impl Evidence {
                     });
                 }
                 Err(error) => {
-                    tracing::info!(%digest, node = node.0, %error, "could not read evidence from a node")
+                    tracing::info!(%digest, node = node.0, %error, "could not read evidence from a node");
                 }
             }
         }

@@ -280,7 +280,7 @@ impl Session {
                     Ok(())
                 }
                 Some(message) => {
-                    let message = message.map_err(unreadable)?;
+                    let message = sized(message.map_err(unreadable)?)?;
                     self.heard();
                     self.hear(line, message).await
                 }
@@ -469,16 +469,28 @@ fn refuse(field: &'static str, problem: String) -> Status {
     ApiError::Invalid { field, problem }.into()
 }
 
+/// The agents' service takes chunks, which are larger than anything that a session may say (R60).
+fn sized(message: v1::AgentMessage) -> Result<v1::AgentMessage, Status> {
+    if prost::Message::encoded_len(&message) > limits::CONTROL_MESSAGE_BYTES_MAX {
+        return Err(too_large());
+    }
+    Ok(message)
+}
+
+fn too_large() -> Status {
+    refuse(
+        "message",
+        format!(
+            "a message is larger than the {} bytes that Welcome names",
+            limits::CONTROL_MESSAGE_BYTES_MAX
+        ),
+    )
+}
+
 /// A stream that broke, or a message that is too large or not of this protocol.
 fn unreadable(status: Status) -> Status {
     match status.code() {
-        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => refuse(
-            "message",
-            format!(
-                "a message is larger than the {} bytes that Welcome names",
-                limits::CONTROL_MESSAGE_BYTES_MAX
-            ),
-        ),
+        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => too_large(),
         _ => status,
     }
 }

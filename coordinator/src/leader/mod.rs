@@ -186,12 +186,14 @@ impl Leader {
         for outcome in futures::future::join_all(proposals).await {
             match outcome {
                 Ok((index, Reply::Refused(refusal))) => {
-                    tracing::warn!(index, %refusal, "the state refused what its leader proposed")
+                    tracing::warn!(index, %refusal, "the state refused what its leader proposed");
                 }
                 Ok(_) => {}
                 Err(ProposeError::Busy | ProposeError::OutcomeUnknown) => all = false,
                 Err(error @ ProposeError::TooLarge { .. }) => {
                     tracing::error!(%error, "the planner made a command that does not fit an entry");
+                    // Nothing that is tried soon again would fit either.
+                    tokio::time::sleep(SLEEP_MAX).await;
                     all = false;
                 }
                 Err(ProposeError::NotLeader { .. } | ProposeError::Halted) => return Err(Over),

@@ -42,9 +42,13 @@ impl Operators {
         // No request id of the client's: a repeat could not show the first secret again, so it makes a new
         // token, and the lost one expires unused.
         self.submit(operator, "", command).await?;
-        let enroll_endpoints = self
-            .control
-            .local(|state| state.nodes().map(|node| node.enroll_endpoint.clone()).collect());
+        let enroll_endpoints = self.control.local(|state| {
+            state
+                .nodes()
+                .map(|node| node.enroll_endpoint.clone())
+                .filter(|endpoint| !endpoint.is_empty())
+                .collect()
+        });
         Ok(v1::CreateEnrollTokenReply {
             id,
             token: secret,
