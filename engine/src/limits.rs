@@ -29,8 +29,8 @@ pub const STEPS_MAX: usize = 1_000;
 /// Requests whose answers are remembered. With 1,000 requests a second that is a minute; a client
 /// that retries does so within seconds.
 pub const REQUESTS_REMEMBERED_MAX: usize = 65_536;
-/// Audit records in the state. Older ones leave it; the chain's head covers them all, and whoever
-/// must keep everything exports it before (`cordon audit`, or any follower's archive).
+/// Audit records in the state. Older ones leave it, and the chain's head still covers them: whoever must keep
+/// everything reads the audit through the operators' API before that.
 pub const AUDIT_RECORDS_MAX: usize = 200_000;
 /// What finished runs may hold in tasks, bytes (estimated). Above it the longest finished run loses
 /// its list of tasks with their outputs; the run, its steps, counts and outputs stay.

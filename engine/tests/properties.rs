@@ -120,7 +120,7 @@ fn script() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Every command keeps the invariants (checked after each line), the same log gives the same state, and
     /// a snapshot taken anywhere goes on in the same way.

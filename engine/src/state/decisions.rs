@@ -125,10 +125,13 @@ impl Run {
         tasks: &NewTasks,
         around: &mut Around<'_>,
     ) -> bool {
-        let cancelled = self.status == RunStatus::Cancelling && !self.is_finally(step);
+        let over = self.status == RunStatus::Cancelling || self.failed;
+        let begins = self.steps[usize::from(step)].status == StepStatus::Waiting;
+        // A failed run lets what was begun go on; a cancelled one does not.
+        let refused = over && !self.is_finally(step) && (begins || !self.failed);
         let state = &mut self.steps[usize::from(step)];
         match (state.status, shared) {
-            _ if cancelled || state.stopped => return false,
+            _ if refused || state.stopped => return false,
             (StepStatus::Waiting, Some(shared)) if from == 0 => {
                 if shared.total as usize > STEP_TASKS_MAX || !self.targets.contains_key(&shared.set) {
                     return false;
