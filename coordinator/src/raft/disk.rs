@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::handle::{Event, Shared};
 use super::io::{CheckpointJob, Write};
@@ -14,6 +15,8 @@ use crate::storage::{CheckpointStore, LogStore, StorageError, Wal};
 
 /// Writes that wait for the log's thread. When it is that far behind, the driver waits for it.
 const WRITES_MAX: usize = 256;
+/// The pause before the driver's full queue is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the log's thread is told.
 pub(super) enum LogJob {
@@ -159,13 +162,14 @@ fn write_checkpoints(
             bytes = checkpoint.meta.size_bytes,
             "checkpoint written"
         );
-        // Waits for room: losing it would end checkpoints for good. The driver never waits for this thread.
-        if shared
-            .events
-            .send(Event::CheckpointDurable(checkpoint.meta))
-            .is_err()
-        {
-            return Ok(());
+        // Waits for room: losing it would end checkpoints for good. But not for a driver that waits for this thread.
+        let mut event = Event::CheckpointDurable(checkpoint.meta);
+        while let Err(TrySendError::Full(back)) = shared.send(event) {
+            if shared.stop.load(Ordering::Acquire) || shared.halted.borrow().is_some() {
+                return Ok(());
+            }
+            event = back;
+            std::thread::sleep(FULL_PAUSE);
         }
     }
     Ok(())

@@ -371,13 +371,6 @@ impl Replica {
         match message.msg_type {
             // A peer never sends these; a proposal that raft forwarded would lose its waiter.
             MessageType::MsgPropose | MessageType::MsgTransferLeader => return Ok(()),
-            // A member that was removed, or never added, does not vote here. (One whose own members are not
-            // known yet listens to everyone.)
-            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
-                if !self.conf().voters.is_empty() && !self.conf().contains(message.from) =>
-            {
-                return Ok(());
-            }
             MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
                 if message.term >= raft.term =>
             {
