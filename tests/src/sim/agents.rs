@@ -1,0 +1,421 @@
+//! Agents: the real session machine, a journal that can lose what was not synced, and actions with effects.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use agent::actions::AttemptKey;
+use agent::session::event::{
+    Assignment, Failure, Input, Intent, Now, Outcome, Output, Received, Recovered, RecoveredAttempt, Sent, Status,
+    Written,
+};
+use agent::session::machine::{Machine, Settings};
+use catalogue::Impact;
+use engine::id::{AgentId, Digest};
+
+use super::invariants::Check;
+use super::network::AGENT_BASE;
+use super::world::{EPOCH_MS, Event, World, digest};
+
+/// What an agent says to a node.
+#[derive(Clone, Debug)]
+pub(super) enum Up {
+    Said(Sent),
+    Closed,
+}
+
+/// A write to an agent's journal.
+#[derive(Clone, Debug)]
+pub(super) enum Write {
+    Intent(Intent),
+    Outcome(AttemptKey, Outcome),
+}
+
+#[derive(Debug)]
+struct Running {
+    assignment: Box<Assignment>,
+    acts: bool,
+    acted: bool,
+    cancelled: bool,
+    started_at_ms: u64,
+}
+
+#[derive(Debug)]
+struct Link {
+    connection: u64,
+    node: u64,
+    node_life: u64,
+    up_at: u64,
+    down_at: u64,
+}
+
+/// One agent and its host.
+#[derive(Debug)]
+pub(super) struct SimAgent {
+    pub id: AgentId,
+    nodes: u64,
+    life: u64,
+    machine: Option<Machine>,
+    journal: Vec<RecoveredAttempt>,
+    floor: u64,
+    unsynced: VecDeque<Write>,
+    running: BTreeMap<u64, Running>,
+    next_run: u64,
+    link: Option<Link>,
+    wake_at_ms: Option<u64>,
+}
+
+impl SimAgent {
+    pub fn new(number: usize, nodes: u64) -> SimAgent {
+        SimAgent {
+            id: SimAgent::id_of(number),
+            nodes,
+            life: 0,
+            machine: None,
+            journal: Vec::new(),
+            floor: 0,
+            unsynced: VecDeque::new(),
+            running: BTreeMap::new(),
+            next_run: 0,
+            link: None,
+            wake_at_ms: None,
+        }
+    }
+
+    pub fn id_of(number: usize) -> AgentId {
+        format!("host-{number}").parse().expect("a valid id")
+    }
+
+    pub fn key_of(number: usize) -> Digest {
+        digest(&format!("key of host-{number}"))
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.machine.is_some()
+    }
+
+    fn keep(&mut self, write: Write) {
+        match write {
+            Write::Intent(intent) => {
+                let key = intent.key.clone();
+                self.record(&key).intent = Some(intent);
+            }
+            Write::Outcome(key, outcome) => self.record(&key).outcome = Some(outcome),
+        }
+    }
+
+    fn record(&mut self, key: &AttemptKey) -> &mut RecoveredAttempt {
+        let at = self.journal.iter().position(|r| r.key == *key).unwrap_or_else(|| {
+            self.journal.push(RecoveredAttempt {
+                key: key.clone(),
+                intent: None,
+                outcome: None,
+                acknowledged: false,
+            });
+            self.journal.len() - 1
+        });
+        &mut self.journal[at]
+    }
+}
+
+impl World {
+    pub(super) fn boot_agent(&mut self, number: usize) {
+        let seed = self.rng.any();
+        let now = self.agent_now();
+        let sim = &mut self.agents[number];
+        if sim.is_alive() {
+            return;
+        }
+        sim.life += 1;
+        let recovered = Recovered {
+            floor: sim.floor,
+            records: sim.journal.clone(),
+        };
+        sim.machine = Some(Machine::new(Settings::new(sim.nodes as usize), recovered, seed, now));
+        sim.wake_at_ms = None;
+        self.agent_outputs(number);
+    }
+
+    pub(super) fn crash_agent(&mut self, number: usize) {
+        let kept = self.rng.below(self.agents[number].unsynced.len() + 1);
+        let sim = &mut self.agents[number];
+        sim.machine = None;
+        sim.running.clear();
+        let unsynced = std::mem::take(&mut sim.unsynced);
+        for write in unsynced.into_iter().take(kept) {
+            sim.keep(write);
+        }
+        if let Some(link) = sim.link.take() {
+            // The host's kernel closes the connection, or the host is gone and nobody says anything.
+            if self.rng.percent(70) {
+                self.send_up(number, &link, Up::Closed);
+            }
+        }
+    }
+
+    pub(super) fn agent_input(&mut self, number: usize, life: u64, input: Input) {
+        let now = self.agent_now();
+        let sim = &mut self.agents[number];
+        if sim.life != life {
+            return;
+        }
+        if let Input::Lost { connection, .. } = &input {
+            if sim.link.as_ref().is_some_and(|l| l.connection == *connection) {
+                sim.link = None;
+            }
+        }
+        if let Input::Wake = input {
+            sim.wake_at_ms = None;
+        }
+        let Some(machine) = &mut sim.machine else { return };
+        machine.handle(now, input);
+        self.agent_outputs(number);
+    }
+
+    fn agent_outputs(&mut self, number: usize) {
+        let life = self.agents[number].life;
+        while let Some(output) = self.agents[number].machine.as_mut().and_then(Machine::poll_output) {
+            match output {
+                Output::Connect { connection, endpoint } => {
+                    let node = endpoint as u64 + 1;
+                    let delay = self.rng.between(500, 20_000);
+                    self.after(delay, Event::AgentLink { agent: number, life, connection, node });
+                }
+                Output::Disconnect { connection, .. } => {
+                    let sim = &mut self.agents[number];
+                    if sim.link.as_ref().is_some_and(|l| l.connection == connection) {
+                        let link = sim.link.take().expect("just seen");
+                        self.send_up(number, &link, Up::Closed);
+                    }
+                }
+                Output::Send { connection, message } => {
+                    let Some(mut link) = self.agents[number].link.take() else { continue };
+                    if link.connection == connection {
+                        link.up_at = self.send_up(number, &link, Up::Said(message));
+                    }
+                    self.agents[number].link = Some(link);
+                }
+                Output::WriteIntent(intent) => self.journal_write(number, Write::Intent(intent)),
+                Output::WriteOutcome { key, outcome } => self.journal_write(number, Write::Outcome(key, outcome)),
+                Output::Acknowledge(key) => self.agents[number].record(&key).acknowledged = true,
+                Output::Forget { keys, floor } => {
+                    let sim = &mut self.agents[number];
+                    sim.journal.retain(|record| !keys.contains(&record.key));
+                    sim.floor = floor;
+                }
+                Output::Recall(key) => {
+                    let outcome = self.agents[number].record(&key).outcome.clone();
+                    let now = self.agent_now();
+                    let machine = self.agents[number].machine.as_mut().expect("it just spoke");
+                    machine.handle(now, Input::Recalled { key, outcome });
+                }
+                Output::Run(assignment) => self.start_action(number, assignment),
+                Output::CancelRun { key, .. } => {
+                    let found = self.agents[number].running.iter_mut().find(|(_, r)| r.assignment.key == key);
+                    if let Some((&run, running)) = found {
+                        running.cancelled = true;
+                        let delay = self.rng.between(100, 20_000);
+                        self.after(delay, Event::AgentEnds { agent: number, life, run });
+                    }
+                }
+                Output::Notice(notice) => {
+                    if self.options.trace {
+                        println!("{:>12} host-{number}: {notice:?}", self.now_us);
+                    }
+                }
+                Output::Stopped => {}
+            }
+        }
+        let sim = &mut self.agents[number];
+        let due = sim.machine.as_ref().and_then(Machine::next_deadline_ms);
+        if let Some(due) = due.filter(|&due| sim.wake_at_ms.is_none_or(|at| due < at)) {
+            sim.wake_at_ms = Some(due);
+            let delay = (due * 1_000).saturating_sub(self.now_us).max(1_000);
+            self.after(delay, Event::AgentWake { agent: number, life });
+        }
+    }
+
+    fn journal_write(&mut self, number: usize, write: Write) {
+        let sim = &mut self.agents[number];
+        sim.unsynced.push_back(write.clone());
+        let life = sim.life;
+        let delay = self.rng.between(100, 5_000);
+        self.after(delay, Event::AgentWrote { agent: number, life, write });
+    }
+
+    pub(super) fn agent_wrote(&mut self, number: usize, life: u64, write: Write) {
+        let sim = &mut self.agents[number];
+        if sim.life != life || !sim.is_alive() {
+            return;
+        }
+        let written = match &write {
+            Write::Intent(intent) => Written::Intent(intent.key.clone()),
+            Write::Outcome(key, _) => Written::Outcome(key.clone()),
+        };
+        sim.unsynced.pop_front();
+        sim.keep(write);
+        self.agent_input(number, life, Input::Written(written));
+    }
+
+    fn start_action(&mut self, number: usize, assignment: Box<Assignment>) {
+        let acts = self.rng.percent(85);
+        let hangs = self.rng.percent(4);
+        let lasts = self.rng.between(200, 150_000);
+        let acts_after = self.rng.between(0, lasts);
+        let started_at_ms = self.agent_now().wall_ms;
+        let ends_after = if hangs { assignment.timeout_ms * 1_000 } else { lasts };
+        let sim = &mut self.agents[number];
+        let life = sim.life;
+        sim.next_run += 1;
+        let run = sim.next_run;
+        sim.running.insert(
+            run,
+            Running { assignment, acts, acted: false, cancelled: false, started_at_ms },
+        );
+        if acts {
+            self.after(acts_after, Event::AgentEffect { agent: number, life, run });
+        }
+        self.after(ends_after + 1, Event::AgentEnds { agent: number, life, run });
+    }
+
+    pub(super) fn agent_effect(&mut self, number: usize, life: u64, run: u64) -> Check {
+        let sim = &mut self.agents[number];
+        if sim.life != life {
+            return Ok(());
+        }
+        let Some(running) = sim.running.get_mut(&run).filter(|r| !r.cancelled) else {
+            return Ok(());
+        };
+        running.acted = true;
+        let key = &running.assignment.key;
+        let task = (key.run_id.clone(), key.step.clone(), key.item);
+        self.invariants.at_most_once.effect(task, running.assignment.impact)
+    }
+
+    pub(super) fn agent_ends(&mut self, number: usize, life: u64, run: u64) {
+        let now_ms = self.agent_now().wall_ms;
+        let sim = &mut self.agents[number];
+        if sim.life != life {
+            return;
+        }
+        let Some(running) = sim.running.remove(&run) else { return };
+        let overdue = now_ms >= running.started_at_ms + running.assignment.timeout_ms;
+        let failed = |code: &str| {
+            let failure = Failure { code: code.to_owned(), message: String::new() };
+            (Status::Failed, Some(failure))
+        };
+        let (status, error) = match (running.acted, running.cancelled, overdue) {
+            (true, _, false) => (Status::Succeeded, None),
+            (true, _, true) if running.assignment.impact >= Impact::Contain => {
+                let failure = Failure { code: "timeout".to_owned(), message: String::new() };
+                (Status::Unknown, Some(failure))
+            }
+            (_, _, true) => failed("timeout"),
+            (false, true, false) => {
+                let failure = Failure { code: "cancelled".to_owned(), message: String::new() };
+                (Status::Cancelled, Some(failure))
+            }
+            (false, false, false) => failed("unreachable"),
+        };
+        debug_assert!(running.acts || !running.acted);
+        let outcome = Outcome {
+            status,
+            output_json: if status == Status::Succeeded { "{}".to_owned() } else { String::new() },
+            error,
+            started_at_ms: running.started_at_ms,
+            ended_at_ms: now_ms,
+        };
+        self.agent_input(number, life, Input::Ended { key: running.assignment.key, outcome });
+    }
+
+    /// A connection attempt comes to its end.
+    pub(super) fn agent_link(&mut self, number: usize, life: u64, connection: u64, node: u64) {
+        if self.agents[number].life != life || !self.agents[number].is_alive() {
+            return;
+        }
+        let me = AGENT_BASE + number as u64;
+        let open = self.network.is_open(me, node) && self.network.is_open(node, me);
+        if open && self.nodes[&node].is_alive() {
+            let node_life = self.nodes[&node].life;
+            self.agents[number].link = Some(Link {
+                connection,
+                node,
+                node_life,
+                up_at: self.now_us,
+                down_at: self.now_us,
+            });
+            self.agent_input(number, life, Input::Connected { connection });
+        } else {
+            let reason = "no answer".to_owned();
+            self.agent_input(number, life, Input::Lost { connection, reason });
+        }
+    }
+
+    /// Sends over a stream that keeps its order; over a cut, the stream breaks. Gives the time of arrival.
+    fn send_up(&mut self, number: usize, link: &Link, up: Up) -> u64 {
+        let me = AGENT_BASE + number as u64;
+        if !self.network.is_open(me, link.node) {
+            self.break_link(number, link.connection);
+            return link.up_at;
+        }
+        let delay = self.rng.between(50, self.network.delay_us_max);
+        let at = (self.now_us + delay).max(link.up_at + 1);
+        self.after(
+            at - self.now_us,
+            Event::FromAgent {
+                agent: number,
+                connection: link.connection,
+                node: link.node,
+                life: link.node_life,
+                up,
+            },
+        );
+        at
+    }
+
+    /// A node says something to an agent. False: the stream is gone.
+    pub(super) fn send_down(&mut self, node: u64, number: usize, connection: u64, message: Received) -> bool {
+        let me = AGENT_BASE + number as u64;
+        let life = self.agents[number].life;
+        let Some(link) = self.agents[number].link.as_ref() else { return false };
+        if link.connection != connection || link.node != node || link.node_life != self.nodes[&node].life {
+            return false;
+        }
+        let down_at = link.down_at;
+        if !self.network.is_open(node, me) {
+            self.break_link(number, connection);
+            return false;
+        }
+        let delay = self.rng.between(50, self.network.delay_us_max);
+        let at = (self.now_us + delay).max(down_at + 1);
+        self.agents[number].link.as_mut().expect("just seen").down_at = at;
+        let input = Box::new(Input::Received { connection, message });
+        self.after(at - self.now_us, Event::AgentInput { agent: number, life, input });
+        true
+    }
+
+    /// The agent learns some time later that a stream is broken.
+    fn break_link(&mut self, number: usize, connection: u64) {
+        let life = self.agents[number].life;
+        let delay = self.rng.between(1_000, 1_000_000);
+        let input = Box::new(Input::Lost { connection, reason: "broken".to_owned() });
+        self.after(delay, Event::AgentInput { agent: number, life, input });
+    }
+
+    /// A node died: its agents learn it soon, or by themselves.
+    pub(super) fn links_die(&mut self, node: u64) {
+        for number in 0..self.agents.len() {
+            let connection = self.agents[number].link.as_ref().filter(|l| l.node == node).map(|l| l.connection);
+            if let Some(connection) = connection {
+                if self.rng.percent(70) {
+                    self.break_link(number, connection);
+                }
+            }
+        }
+    }
+
+    fn agent_now(&self) -> Now {
+        Now {
+            monotonic_ms: self.now_us / 1_000,
+            wall_ms: EPOCH_MS + self.now_us / 1_000,
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! The world: one queue of events, one clock, and everything that lives in it.
+
+use std::collections::BTreeMap;
+
+use coordinator::raft::{Input, PeerMessage, SnapshotWanted};
+use coordinator::storage::Checkpoint;
+use engine::command::{Command, Envelope, NodeInfo};
+use engine::id::{AgentId, NodeId, RequestId, RunId};
+use engine::{Actor, Reply, Timestamp};
+use sha2::Digest as _;
+
+use super::agents::{SimAgent, Up, Write};
+use super::faults::{self, Fault};
+use super::invariants::termination::REST_US_MAX;
+use super::invariants::{Check, Invariants};
+use super::network::Network;
+use super::node::{SimNode, Waiting};
+use super::rng::Rng;
+use super::workload;
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Voting members.
+    pub nodes: u64,
+    /// Agents.
+    pub agents: usize,
+    /// For how long things go wrong, in microseconds of virtual time.
+    pub faults_us: u64,
+    /// Print every event.
+    pub trace: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            nodes: 3,
+            agents: 4,
+            faults_us: 10_000_000,
+            trace: false,
+        }
+    }
+}
+
+/// A world that came to rest with every invariant intact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Virtual time.
+    pub lasted_us: u64,
+    /// Events that happened.
+    pub events: u64,
+    /// Runs that ended.
+    pub runs: usize,
+    /// Effects on hosts.
+    pub effects: u64,
+    /// A fingerprint over all events: equal for equal seeds.
+    pub fingerprint: u64,
+}
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The world.
+    pub seed: u64,
+    /// The file in `invariants`, or `halted` where a replica gave up.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+    /// When, in virtual time.
+    pub at_us: u64,
+}
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    NodeTick { node: u64, life: u64 },
+    NodeInput { node: u64, life: u64, input: Box<Input> },
+    NodeFlush { node: u64, life: u64 },
+    NodeBack { node: u64 },
+    Arrive { from: u64, to: u64, packet: Packet },
+    Synced { node: u64, life: u64, number: u64 },
+    CheckpointDone { node: u64, life: u64, checkpoint: Box<Checkpoint> },
+    Fetched { node: u64, life: u64, wanted: SnapshotWanted },
+    SyncNormal { node: u64 },
+
+    AgentWake { agent: usize, life: u64 },
+    AgentBack { agent: usize },
+    AgentLink { agent: usize, life: u64, connection: u64, node: u64 },
+    AgentInput { agent: usize, life: u64, input: Box<agent::session::event::Input> },
+    AgentWrote { agent: usize, life: u64, write: Write },
+    AgentEffect { agent: usize, life: u64, run: u64 },
+    AgentEnds { agent: usize, life: u64, run: u64 },
+    FromAgent { agent: usize, connection: u64, node: u64, life: u64, up: Up },
+
+    ClientTry { client: usize, step: usize },
+    Fault,
+    FaultsEnd,
+    Mend,
+    Weather,
+    Look,
+}
+
+/// What passes between nodes.
+#[derive(Clone, Debug)]
+pub(super) enum Packet {
+    Raft { message: PeerMessage, from_leader: bool },
+    Hash { index: u64, hash: engine::id::Digest },
+    Forward { id: u64, envelope: Box<Envelope> },
+    ForwardReply { id: u64, result: Result<(u64, Reply), ()> },
+}
+
+/// A client: commands, one after another, each until it is answered.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub script: Vec<(RequestId, Command)>,
+    pub at: usize,
+    pub pause_us_max: u64,
+}
+
+/// Everything.
+pub struct World {
+    pub(super) seed: u64,
+    pub(super) options: Options,
+    pub(super) rng: Rng,
+    pub(super) now_us: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    sequence: u64,
+    pub(super) network: Network,
+    pub(super) nodes: BTreeMap<u64, SimNode>,
+    pub(super) agents: Vec<SimAgent>,
+    pub(super) clients: Vec<Client>,
+    pub(super) invariants: Invariants,
+    pub(super) runs: Vec<RunId>,
+    faults_end_us: u64,
+    healed: bool,
+    events: u64,
+    fingerprint: u64,
+}
+
+/// 2026-01-01, in milliseconds: the beginning of every world.
+pub(super) const EPOCH_MS: u64 = 1_767_225_600_000;
+pub(super) const TICK_US: u64 = 50_000;
+
+/// Runs the world of this seed to its end.
+pub fn run(seed: u64, options: &Options) -> Result<Summary, Violation> {
+    let mut world = World::new(seed, options.clone());
+    world.live().map_err(|(invariant, detail)| Violation {
+        seed,
+        invariant,
+        detail,
+        at_us: world.now_us,
+    })
+}
+
+impl World {
+    fn new(seed: u64, options: Options) -> World {
+        let mut rng = Rng::new(seed);
+        let agents = (0..options.agents).map(|n| SimAgent::new(n, options.nodes)).collect();
+        let nodes = (1..=options.nodes).map(|id| (id, SimNode::new(id, options.nodes))).collect();
+        let clients = vec![setup_client(&mut rng, &options)];
+        World {
+            seed,
+            options,
+            rng,
+            now_us: 0,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            network: Network::new(),
+            nodes,
+            agents,
+            clients,
+            invariants: Invariants::default(),
+            runs: Vec::new(),
+            faults_end_us: u64::MAX,
+            healed: true,
+            events: 0,
+            fingerprint: 0xcbf2_9ce4_8422_2325,
+        }
+    }
+
+    fn live(&mut self) -> Result<Summary, (&'static str, String)> {
+        for node in 1..=self.options.nodes {
+            self.boot_node(node)?;
+        }
+        self.after(1_000, Event::ClientTry { client: 0, step: 0 });
+        while let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now_us = at;
+            self.events += 1;
+            if self.options.trace {
+                let text = format!("{event:?}");
+                println!("{:>12} {}", at, text.chars().take(400).collect::<String>());
+            }
+            self.fingerprint = (self.fingerprint ^ at ^ kind_of(&event)).wrapping_mul(0x0100_0000_01b3);
+            if let Event::Look = event {
+                if let Some(summary) = self.look()? {
+                    return Ok(summary);
+                }
+                continue;
+            }
+            self.happen(event)?;
+        }
+        Err(("termination", "nothing happens any more".to_owned()))
+    }
+
+    fn happen(&mut self, event: Event) -> Check {
+        match event {
+            Event::NodeTick { node, life } => self.node_tick(node, life),
+            Event::NodeInput { node, life, input } => self.node_input(node, life, *input),
+            Event::NodeFlush { node, life } => self.node_flush(node, life),
+            Event::NodeBack { node } => self.boot_node(node),
+            Event::Arrive { from, to, packet } => self.node_hears(from, to, packet),
+            Event::Synced { node, life, number } => self.node_synced(node, life, number),
+            Event::CheckpointDone { node, life, checkpoint } => self.node_checkpointed(node, life, *checkpoint),
+            Event::Fetched { node, life, wanted } => self.node_fetched(node, life, &wanted),
+            Event::SyncNormal { node } => {
+                self.nodes.get_mut(&node).expect("a node").sync_us = super::node::SYNC_US;
+                Ok(())
+            }
+            Event::AgentWake { agent, life } => {
+                self.agent_input(agent, life, agent::session::event::Input::Wake);
+                Ok(())
+            }
+            Event::AgentBack { agent } => {
+                self.boot_agent(agent);
+                Ok(())
+            }
+            Event::AgentLink { agent, life, connection, node } => {
+                self.agent_link(agent, life, connection, node);
+                Ok(())
+            }
+            Event::AgentInput { agent, life, input } => {
+                self.agent_input(agent, life, *input);
+                Ok(())
+            }
+            Event::AgentWrote { agent, life, write } => {
+                self.agent_wrote(agent, life, write);
+                Ok(())
+            }
+            Event::AgentEffect { agent, life, run } => self.agent_effect(agent, life, run),
+            Event::AgentEnds { agent, life, run } => {
+                self.agent_ends(agent, life, run);
+                Ok(())
+            }
+            Event::FromAgent { agent, connection, node, life, up } => {
+                self.node_from_agent(agent, connection, node, life, up)
+            }
+            Event::ClientTry { client, step } => self.client_try(client, step),
+            Event::Fault => self.fault(),
+            Event::FaultsEnd => self.heal(),
+            Event::Mend => {
+                self.network.mend();
+                Ok(())
+            }
+            Event::Weather => {
+                let fair = Network::new();
+                self.network.drop_percent = fair.drop_percent;
+                self.network.duplicate_percent = fair.duplicate_percent;
+                self.network.delay_us_max = fair.delay_us_max;
+                Ok(())
+            }
+            Event::Look => Ok(()),
+        }
+    }
+
+    pub(super) fn after(&mut self, delay_us: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((self.now_us + delay_us, self.sequence), event);
+    }
+
+    /// A node's clock.
+    pub(super) fn clock(&self, node: u64) -> Timestamp {
+        let skew = self.nodes[&node].skew_ms;
+        Timestamp((EPOCH_MS + self.now_us / 1_000).saturating_add_signed(skew))
+    }
+
+    /// The client asks some node, and asks again until it is answered.
+    fn client_try(&mut self, client: usize, step: usize) -> Check {
+        if self.clients[client].at != step {
+            return Ok(());
+        }
+        let Some((request, command)) = self.clients[client].script.get(step).cloned() else {
+            return self.client_done(client);
+        };
+        self.after(2_000_000, Event::ClientTry { client, step });
+        let alive: Vec<u64> = self.nodes.values().filter(|n| n.is_alive()).map(|n| n.id).collect();
+        if alive.is_empty() {
+            return Ok(());
+        }
+        let node = alive[self.rng.below(alive.len())];
+        let envelope = Envelope {
+            request: Some(request),
+            actor: Actor::Operator(format!("operator-{client}")),
+            command,
+        };
+        self.propose(node, envelope, Waiting::Client { client, step })
+    }
+
+    pub(super) fn client_answered(&mut self, client: usize, step: usize, index: u64, reply: &Reply) -> Check {
+        if self.clients[client].at != step {
+            return Ok(());
+        }
+        if let Reply::Refused(refusal) = reply {
+            let (_, command) = &self.clients[client].script[step];
+            // A run that has ended cannot be cancelled; everything else that clients here ask is valid.
+            if !matches!(command, Command::CancelRun { .. }) {
+                return Err(("acknowledged", format!("a valid command was refused: {refusal}")));
+            }
+        }
+        self.invariants.acknowledged.acknowledge(index);
+        self.clients[client].at += 1;
+        let pause = self.rng.between(1_000, self.clients[client].pause_us_max);
+        self.after(pause, Event::ClientTry { client, step: step + 1 });
+        Ok(())
+    }
+
+    /// A script is through: behind the first one (the founding of the cluster) everything begins.
+    fn client_done(&mut self, client: usize) -> Check {
+        if client != 0 || self.clients.len() > 1 {
+            return Ok(());
+        }
+        for agent in 0..self.agents.len() {
+            let delay = self.rng.between(1_000, 200_000);
+            self.after(delay, Event::AgentBack { agent });
+        }
+        let manifests = workload::manifests();
+        let ids: Vec<AgentId> = self.agents.iter().map(|a| a.id.clone()).collect();
+        for client in 1..=2 {
+            let mut script = Vec::new();
+            for _ in 0..self.rng.between(1, 3) {
+                let start = workload::start_run(&mut self.rng, &manifests, &ids, EPOCH_MS);
+                let run = start.run;
+                self.runs.push(run);
+                script.push((RequestId(self.rng.uuid(EPOCH_MS)), Command::StartRun(Box::new(start))));
+                if self.rng.percent(15) {
+                    let cancel = Command::CancelRun { run, reason: "a change of mind".to_owned() };
+                    script.push((RequestId(self.rng.uuid(EPOCH_MS)), cancel));
+                }
+            }
+            self.clients.push(Client { script, at: 0, pause_us_max: 4_000_000 });
+            self.after(self.now_us % 1_000 + 100_000, Event::ClientTry { client, step: 0 });
+        }
+        self.healed = false;
+        self.faults_end_us = self.now_us + self.options.faults_us;
+        self.after(self.options.faults_us, Event::FaultsEnd);
+        self.after(300_000, Event::Fault);
+        Ok(())
+    }
+
+    fn fault(&mut self) -> Check {
+        if self.healed {
+            return Ok(());
+        }
+        let pause = self.rng.between(50_000, 1_200_000);
+        self.after(pause, Event::Fault);
+        let fault = faults::draw(&mut self.rng, self.options.nodes, self.agents.len());
+        if self.options.trace {
+            println!("{:>12} fault {fault:?}", self.now_us);
+        }
+        match fault {
+            Fault::CrashNode { node, back_us } => {
+                if self.nodes[&node].is_alive() {
+                    self.crash_node(node);
+                    self.after(back_us, Event::NodeBack { node });
+                }
+            }
+            Fault::CrashAgent { agent, back_us } => {
+                if self.agents[agent].is_alive() {
+                    self.crash_agent(agent);
+                    self.after(back_us, Event::AgentBack { agent });
+                }
+            }
+            Fault::Cut { pairs, for_us } => {
+                for (from, to) in pairs {
+                    self.network.cut(from, to);
+                }
+                self.after(for_us, Event::Mend);
+            }
+            Fault::Weather { drop_percent, duplicate_percent, delay_us_max, for_us } => {
+                self.network.drop_percent = drop_percent;
+                self.network.duplicate_percent = duplicate_percent;
+                self.network.delay_us_max = delay_us_max;
+                self.after(for_us, Event::Weather);
+            }
+            Fault::SlowDisk { node, sync_us, for_us } => {
+                self.nodes.get_mut(&node).expect("a node").sync_us = sync_us;
+                self.after(for_us, Event::SyncNormal { node });
+            }
+            Fault::Skew { node, skew_ms } => self.nodes.get_mut(&node).expect("a node").skew_ms = skew_ms,
+        }
+        Ok(())
+    }
+
+    /// The faults end: the network is fair again, and who is down comes back by the event that is due.
+    fn heal(&mut self) -> Check {
+        self.healed = true;
+        self.network.heal();
+        for node in self.nodes.values_mut() {
+            node.sync_us = super::node::SYNC_US;
+            node.skew_ms = 0;
+        }
+        self.after(500_000, Event::Look);
+        Ok(())
+    }
+
+    /// Whether the world has come to rest; then everything is compared.
+    fn look(&mut self) -> Result<Option<Summary>, (&'static str, String)> {
+        let late = self.now_us > self.faults_end_us.saturating_add(REST_US_MAX);
+        let mut open: Vec<String> = Vec::new();
+        for (at, client) in self.clients.iter().enumerate() {
+            if client.at < client.script.len() {
+                open.push(format!("client {at} at {} of {}", client.at, client.script.len()));
+            }
+        }
+        let alive = self.nodes.values().all(SimNode::is_alive);
+        if !alive {
+            open.push("a node is down".to_owned());
+        } else {
+            let indices: Vec<u64> = self.nodes.values().map(|n| n.applied()).collect();
+            if indices.iter().any(|i| *i != indices[0]) {
+                open.push(format!("nodes are at {indices:?}"));
+            }
+            let node = &self.nodes[&1];
+            open.extend(self.runs.iter().filter_map(|run| node.open_run(run)));
+        }
+        if !open.is_empty() {
+            if late {
+                self.invariants.termination.at_rest(&open)?;
+            }
+            self.after(500_000, Event::Look);
+            return Ok(None);
+        }
+        self.compare()?;
+        Ok(Some(Summary {
+            lasted_us: self.now_us,
+            events: self.events,
+            runs: self.runs.len(),
+            effects: self.invariants.at_most_once.count(),
+            fingerprint: self.fingerprint,
+        }))
+    }
+
+    fn compare(&mut self) -> Check {
+        for node in self.nodes.values() {
+            let (index, hash) = node.hash();
+            self.invariants.same_state.hashed(node.id, index, hash)?;
+            node.check();
+        }
+        let node = &self.nodes[&1];
+        self.invariants.acknowledged.settled(node.applied())?;
+        for task in node.succeeded_tasks() {
+            self.invariants.at_most_once.succeeded(&task)?;
+        }
+        Ok(())
+    }
+}
+
+/// The founding of the cluster: its identity, and its agents.
+fn setup_client(rng: &mut Rng, options: &Options) -> Client {
+    let nodes = (1..=options.nodes)
+        .map(|id| NodeInfo {
+            node: NodeId(id),
+            name: format!("c{id}"),
+            peer_endpoint: format!("c{id}:7402"),
+            agent_endpoint: format!("c{id}:7401"),
+            operator_endpoint: format!("c{id}:7400"),
+            enroll_endpoint: format!("c{id}:7403"),
+        })
+        .collect();
+    let mut commands = vec![Command::Bootstrap {
+        cluster: rng.uuid(EPOCH_MS),
+        trust_domain: "sim.cordon".to_owned(),
+        nodes,
+    }];
+    for agent in 0..options.agents {
+        let id = SimAgent::id_of(agent);
+        let secret = digest(&format!("token of {id}"));
+        commands.push(Command::CreateToken {
+            id: format!("token-{agent}"),
+            hash: secret,
+            uses: 1,
+            expires_at: Timestamp(EPOCH_MS + 86_400_000),
+            labels: BTreeMap::new(),
+            agent: Some(id.clone()),
+        });
+        commands.push(Command::Enroll {
+            token: secret,
+            key: SimAgent::key_of(agent),
+            hostname: id.as_str().to_owned(),
+        });
+    }
+    let script = commands.into_iter().map(|c| (RequestId(rng.uuid(EPOCH_MS)), c)).collect();
+    Client { script, at: 0, pause_us_max: 2_000 }
+}
+
+/// A SHA-256 of a text.
+pub(super) fn digest(text: &str) -> engine::id::Digest {
+    engine::id::Digest(sha2::Sha256::digest(text.as_bytes()).into())
+}
+
+/// FNV-1a.
+pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn kind_of(event: &Event) -> u64 {
+    // The fingerprint wants to tell event kinds apart, not their order in the source.
+    match event {
+        Event::NodeTick { node, .. } => 100 + node,
+        Event::Arrive { from, to, .. } => 200 + from * 10 + to,
+        Event::Synced { node, number, .. } => 300 + node + number * 1_000,
+        Event::AgentEffect { agent, run, .. } => 400 + *agent as u64 + run * 1_000,
+        Event::FromAgent { agent, node, .. } => 500 + *agent as u64 * 10 + node,
+        Event::ClientTry { client, step } => 600 + *client as u64 * 10 + *step as u64,
+        _ => 700,
+    }
+}
