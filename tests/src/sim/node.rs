@@ -125,7 +125,7 @@ impl SimNode {
 
     /// What is still open of a run, if anything.
     pub fn open_run(&self, id: &RunId) -> Option<String> {
-        self.with_state(|state| match state.runs().get(id) {
+        self.with_state(|state| match state.run(id) {
             None => Some(format!("run {id} is not there")),
             Some(run) if run.status.is_end() => None,
             Some(run) => Some(format!("run {id} is {}", run.status.as_str())),
@@ -137,7 +137,7 @@ impl SimNode {
     pub fn succeeded_tasks(&self) -> Vec<(String, String, u32)> {
         let mut tasks = Vec::new();
         self.with_state(|state| {
-            for run in state.runs().iter() {
+            for run in state.runs_newest_first() {
                 for step in 0..run.manifest().step_count() {
                     let name = run.declared(step).name.clone();
                     for task in run.tasks(step, 0).filter(|t| t.status() == "succeeded") {
@@ -167,10 +167,7 @@ impl World {
         config.checkpoint_entries = 60;
         config.retained_entries = 10;
         config.hash_entries = 16;
-        let boot = Boot {
-            log: node.log.load().map_err(|e| ("halted", e.to_string()))?,
-            checkpoint: node.checkpoint.clone(),
-        };
+        let boot = Boot::load(&mut node.log, node.checkpoint.clone()).map_err(|e| ("halted", e.to_string()))?;
         let replica = Replica::new(config, boot).map_err(|e| ("halted", format!("node {id} does not start: {e}")))?;
         node.replica = Some(replica);
         let life = node.life;
