@@ -23,7 +23,10 @@ fn equal_seeds_give_equal_worlds() {
 #[test]
 fn a_build_that_skips_the_fsync_is_caught() {
     let found = broken_build("fault-skip-fsync");
-    assert!(found.contains("acknowledged") || found.contains("same_state") || found.contains("panic"), "{found}");
+    assert!(
+        found.contains("acknowledged") || found.contains("same_state") || found.contains("panic"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -38,7 +41,17 @@ fn broken_build(feature: &str) -> String {
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--locked", "-p", "tests", "--bin", "sim", "--features", feature])
+        .args([
+            "run",
+            "--quiet",
+            "--locked",
+            "-p",
+            "tests",
+            "--bin",
+            "sim",
+            "--features",
+            feature,
+        ])
         .args(["--", "--seeds", "1000", "--fail-fast"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
@@ -47,6 +60,9 @@ fn broken_build(feature: &str) -> String {
     let line = said.lines().find(|line| line.starts_with("seed "));
     match line {
         Some(line) => line.to_owned(),
-        None => panic!("not caught within 1,000 seeds:\n{said}\n{}", String::from_utf8_lossy(&output.stderr)),
+        None => panic!(
+            "not caught within 1,000 seeds:\n{said}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        ),
     }
 }

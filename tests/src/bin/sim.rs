@@ -34,7 +34,10 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let (from, seeds) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
-    let options = Options { trace: args.trace, ..Options::default() };
+    let options = Options {
+        trace: args.trace,
+        ..Options::default()
+    };
     if !args.trace {
         // A panic is a finding of its seed, told below with the seed.
         std::panic::set_hook(Box::new(|_| {}));
@@ -67,8 +70,15 @@ fn main() -> ExitCode {
     let failed = failed.into_inner();
     let done = done.into_inner();
     let per_s = done as f64 / began.elapsed().as_secs_f64().max(1e-9);
-    println!("{}", serde_json::json!({"seeds": done, "failed": failed, "seeds_per_s": (per_s * 10.0).round() / 10.0}));
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "{}",
+        serde_json::json!({"seeds": done, "failed": failed, "seeds_per_s": (per_s * 10.0).round() / 10.0})
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// A panic in a world is a violation like any other: the engine's invariants are assertions.
@@ -79,6 +89,11 @@ fn one(seed: u64, options: &Options) -> Result<sim::Summary, Violation> {
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
             .unwrap_or_else(|| "a panic without a message".to_owned());
-        Err(Violation { seed, invariant: "panic", detail, at_us: 0 })
+        Err(Violation {
+            seed,
+            invariant: "panic",
+            detail,
+            at_us: 0,
+        })
     })
 }

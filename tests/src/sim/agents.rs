@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use agent::actions::AttemptKey;
 use agent::session::event::{
-    Assignment, Failure, Input, Intent, Now, Outcome, Output, Received, Recovered, RecoveredAttempt, Sent, Status,
-    Written,
+    Assignment, Failure, Input, Intent, Now, Outcome, Output, Received, Recovered, RecoveredAttempt, Sent,
+    Status, Written,
 };
 use agent::session::machine::{Machine, Settings};
 use catalogue::Impact;
@@ -103,15 +103,19 @@ impl SimAgent {
     }
 
     fn record(&mut self, key: &AttemptKey) -> &mut RecoveredAttempt {
-        let at = self.journal.iter().position(|r| r.key == *key).unwrap_or_else(|| {
-            self.journal.push(RecoveredAttempt {
-                key: key.clone(),
-                intent: None,
-                outcome: None,
-                acknowledged: false,
+        let at = self
+            .journal
+            .iter()
+            .position(|r| r.key == *key)
+            .unwrap_or_else(|| {
+                self.journal.push(RecoveredAttempt {
+                    key: key.clone(),
+                    intent: None,
+                    outcome: None,
+                    acknowledged: false,
+                });
+                self.journal.len() - 1
             });
-            self.journal.len() - 1
-        });
         &mut self.journal[at]
     }
 }
@@ -129,7 +133,12 @@ impl World {
             floor: sim.floor,
             records: sim.journal.clone(),
         };
-        sim.machine = Some(Machine::new(Settings::new(sim.nodes as usize), recovered, seed, now));
+        sim.machine = Some(Machine::new(
+            Settings::new(sim.nodes as usize),
+            recovered,
+            seed,
+            now,
+        ));
         sim.wake_at_ms = None;
         self.agent_outputs(number);
     }
@@ -172,12 +181,24 @@ impl World {
 
     fn agent_outputs(&mut self, number: usize) {
         let life = self.agents[number].life;
-        while let Some(output) = self.agents[number].machine.as_mut().and_then(Machine::poll_output) {
+        while let Some(output) = self.agents[number]
+            .machine
+            .as_mut()
+            .and_then(Machine::poll_output)
+        {
             match output {
                 Output::Connect { connection, endpoint } => {
                     let node = endpoint as u64 + 1;
                     let delay = self.rng.between(500, 20_000);
-                    self.after(delay, Event::AgentLink { agent: number, life, connection, node });
+                    self.after(
+                        delay,
+                        Event::AgentLink {
+                            agent: number,
+                            life,
+                            connection,
+                            node,
+                        },
+                    );
                 }
                 Output::Disconnect { connection, .. } => {
                     let sim = &mut self.agents[number];
@@ -187,14 +208,18 @@ impl World {
                     }
                 }
                 Output::Send { connection, message } => {
-                    let Some(mut link) = self.agents[number].link.take() else { continue };
+                    let Some(mut link) = self.agents[number].link.take() else {
+                        continue;
+                    };
                     if link.connection == connection {
                         link.up_at = self.send_up(number, &link, Up::Said(message));
                     }
                     self.agents[number].link = Some(link);
                 }
                 Output::WriteIntent(intent) => self.journal_write(number, Write::Intent(intent)),
-                Output::WriteOutcome { key, outcome } => self.journal_write(number, Write::Outcome(key, outcome)),
+                Output::WriteOutcome { key, outcome } => {
+                    self.journal_write(number, Write::Outcome(key, outcome))
+                }
                 Output::Acknowledge(key) => self.agents[number].record(&key).acknowledged = true,
                 Output::Forget { keys, floor } => {
                     let sim = &mut self.agents[number];
@@ -209,11 +234,21 @@ impl World {
                 }
                 Output::Run(assignment) => self.start_action(number, assignment),
                 Output::CancelRun { key, .. } => {
-                    let found = self.agents[number].running.iter_mut().find(|(_, r)| r.assignment.key == key);
+                    let found = self.agents[number]
+                        .running
+                        .iter_mut()
+                        .find(|(_, r)| r.assignment.key == key);
                     if let Some((&run, running)) = found {
                         running.cancelled = true;
                         let delay = self.rng.between(100, 20_000);
-                        self.after(delay, Event::AgentEnds { agent: number, life, run });
+                        self.after(
+                            delay,
+                            Event::AgentEnds {
+                                agent: number,
+                                life,
+                                run,
+                            },
+                        );
                     }
                 }
                 Output::Notice(notice) => {
@@ -238,7 +273,14 @@ impl World {
         sim.unsynced.push_back(write.clone());
         let life = sim.life;
         let delay = self.rng.between(100, 5_000);
-        self.after(delay, Event::AgentWrote { agent: number, life, write });
+        self.after(
+            delay,
+            Event::AgentWrote {
+                agent: number,
+                life,
+                write,
+            },
+        );
     }
 
     pub(super) fn agent_wrote(&mut self, number: usize, life: u64, write: Write) {
@@ -261,19 +303,43 @@ impl World {
         let lasts = self.rng.between(200, 150_000);
         let acts_after = self.rng.between(0, lasts);
         let started_at_ms = self.agent_now().wall_ms;
-        let ends_after = if hangs { assignment.timeout_ms * 1_000 } else { lasts };
+        let ends_after = if hangs {
+            assignment.timeout_ms * 1_000
+        } else {
+            lasts
+        };
         let sim = &mut self.agents[number];
         let life = sim.life;
         sim.next_run += 1;
         let run = sim.next_run;
         sim.running.insert(
             run,
-            Running { assignment, acts, acted: false, cancelled: false, started_at_ms },
+            Running {
+                assignment,
+                acts,
+                acted: false,
+                cancelled: false,
+                started_at_ms,
+            },
         );
         if acts {
-            self.after(acts_after, Event::AgentEffect { agent: number, life, run });
+            self.after(
+                acts_after,
+                Event::AgentEffect {
+                    agent: number,
+                    life,
+                    run,
+                },
+            );
         }
-        self.after(ends_after + 1, Event::AgentEnds { agent: number, life, run });
+        self.after(
+            ends_after + 1,
+            Event::AgentEnds {
+                agent: number,
+                life,
+                run,
+            },
+        );
     }
 
     pub(super) fn agent_effect(&mut self, number: usize, life: u64, run: u64) -> Check {
@@ -287,7 +353,9 @@ impl World {
         running.acted = true;
         let key = &running.assignment.key;
         let task = (key.run_id.clone(), key.step.clone(), key.item);
-        self.invariants.at_most_once.effect(task, running.assignment.impact)
+        self.invariants
+            .at_most_once
+            .effect(task, running.assignment.impact)
     }
 
     pub(super) fn agent_ends(&mut self, number: usize, life: u64, run: u64) {
@@ -296,21 +364,32 @@ impl World {
         if sim.life != life {
             return;
         }
-        let Some(running) = sim.running.remove(&run) else { return };
+        let Some(running) = sim.running.remove(&run) else {
+            return;
+        };
         let overdue = now_ms >= running.started_at_ms + running.assignment.timeout_ms;
         let failed = |code: &str| {
-            let failure = Failure { code: code.to_owned(), message: String::new() };
+            let failure = Failure {
+                code: code.to_owned(),
+                message: String::new(),
+            };
             (Status::Failed, Some(failure))
         };
         let (status, error) = match (running.acted, running.cancelled, overdue) {
             (true, _, false) => (Status::Succeeded, None),
             (true, _, true) if running.assignment.impact >= Impact::Contain => {
-                let failure = Failure { code: "timeout".to_owned(), message: String::new() };
+                let failure = Failure {
+                    code: "timeout".to_owned(),
+                    message: String::new(),
+                };
                 (Status::Unknown, Some(failure))
             }
             (_, _, true) => failed("timeout"),
             (false, true, false) => {
-                let failure = Failure { code: "cancelled".to_owned(), message: String::new() };
+                let failure = Failure {
+                    code: "cancelled".to_owned(),
+                    message: String::new(),
+                };
                 (Status::Cancelled, Some(failure))
             }
             (false, false, false) => failed("unreachable"),
@@ -318,12 +397,23 @@ impl World {
         debug_assert!(running.acts || !running.acted);
         let outcome = Outcome {
             status,
-            output_json: if status == Status::Succeeded { "{}".to_owned() } else { String::new() },
+            output_json: if status == Status::Succeeded {
+                "{}".to_owned()
+            } else {
+                String::new()
+            },
             error,
             started_at_ms: running.started_at_ms,
             ended_at_ms: now_ms,
         };
-        self.agent_input(number, life, Input::Ended { key: running.assignment.key, outcome });
+        self.agent_input(
+            number,
+            life,
+            Input::Ended {
+                key: running.assignment.key,
+                outcome,
+            },
+        );
     }
 
     /// A connection attempt comes to its end.
@@ -375,7 +465,9 @@ impl World {
     pub(super) fn send_down(&mut self, node: u64, number: usize, connection: u64, message: Received) -> bool {
         let me = AGENT_BASE + number as u64;
         let life = self.agents[number].life;
-        let Some(link) = self.agents[number].link.as_ref() else { return false };
+        let Some(link) = self.agents[number].link.as_ref() else {
+            return false;
+        };
         if link.connection != connection || link.node != node || link.node_life != self.nodes[&node].life {
             return false;
         }
@@ -388,7 +480,14 @@ impl World {
         let at = (self.now_us + delay).max(down_at + 1);
         self.agents[number].link.as_mut().expect("just seen").down_at = at;
         let input = Box::new(Input::Received { connection, message });
-        self.after(at - self.now_us, Event::AgentInput { agent: number, life, input });
+        self.after(
+            at - self.now_us,
+            Event::AgentInput {
+                agent: number,
+                life,
+                input,
+            },
+        );
         true
     }
 
@@ -396,14 +495,28 @@ impl World {
     fn break_link(&mut self, number: usize, connection: u64) {
         let life = self.agents[number].life;
         let delay = self.rng.between(1_000, 1_000_000);
-        let input = Box::new(Input::Lost { connection, reason: "broken".to_owned() });
-        self.after(delay, Event::AgentInput { agent: number, life, input });
+        let input = Box::new(Input::Lost {
+            connection,
+            reason: "broken".to_owned(),
+        });
+        self.after(
+            delay,
+            Event::AgentInput {
+                agent: number,
+                life,
+                input,
+            },
+        );
     }
 
     /// A node died: its agents learn it soon, or by themselves.
     pub(super) fn links_die(&mut self, node: u64) {
         for number in 0..self.agents.len() {
-            let connection = self.agents[number].link.as_ref().filter(|l| l.node == node).map(|l| l.connection);
+            let connection = self.agents[number]
+                .link
+                .as_ref()
+                .filter(|l| l.node == node)
+                .map(|l| l.connection);
             if let Some(connection) = connection {
                 if self.rng.percent(70) {
                     self.break_link(number, connection);

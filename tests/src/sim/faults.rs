@@ -13,7 +13,12 @@ pub enum Fault {
     /// These directions are cut for a while.
     Cut { pairs: Vec<(u64, u64)>, for_us: u64 },
     /// The network turns bad for a while.
-    Weather { drop_percent: u64, duplicate_percent: u64, delay_us_max: u64, for_us: u64 },
+    Weather {
+        drop_percent: u64,
+        duplicate_percent: u64,
+        delay_us_max: u64,
+        for_us: u64,
+    },
     /// A disk takes this long to sync, for a while.
     SlowDisk { node: u64, sync_us: u64, for_us: u64 },
     /// A node's clock jumps.
@@ -24,18 +29,32 @@ pub enum Fault {
 pub fn draw(rng: &mut Rng, nodes: u64, agents: usize) -> Fault {
     let node = rng.between(1, nodes);
     match rng.below(12) {
-        0..=3 => Fault::CrashNode { node, back_us: rng.between(50_000, 3_000_000) },
-        4..=5 => Fault::CrashAgent { agent: rng.below(agents), back_us: rng.between(20_000, 2_000_000) },
+        0..=3 => Fault::CrashNode {
+            node,
+            back_us: rng.between(50_000, 3_000_000),
+        },
+        4..=5 => Fault::CrashAgent {
+            agent: rng.below(agents),
+            back_us: rng.between(20_000, 2_000_000),
+        },
         6..=8 => {
             let pairs = match rng.below(3) {
                 // One node alone.
-                0 => (1..=nodes).filter(|&n| n != node).flat_map(|n| [(node, n), (n, node)]).collect(),
+                0 => (1..=nodes)
+                    .filter(|&n| n != node)
+                    .flat_map(|n| [(node, n), (n, node)])
+                    .collect(),
                 // Only one way.
                 1 => (1..=nodes).filter(|&n| n != node).map(|n| (n, node)).collect(),
                 // Agents lose a node.
-                _ => (0..agents as u64).flat_map(|a| [(AGENT_BASE + a, node), (node, AGENT_BASE + a)]).collect(),
+                _ => (0..agents as u64)
+                    .flat_map(|a| [(AGENT_BASE + a, node), (node, AGENT_BASE + a)])
+                    .collect(),
             };
-            Fault::Cut { pairs, for_us: rng.between(100_000, 3_000_000) }
+            Fault::Cut {
+                pairs,
+                for_us: rng.between(100_000, 3_000_000),
+            }
         }
         9 => Fault::Weather {
             drop_percent: rng.between(0, 30),
@@ -43,7 +62,14 @@ pub fn draw(rng: &mut Rng, nodes: u64, agents: usize) -> Fault {
             delay_us_max: rng.between(1_000, 200_000),
             for_us: rng.between(200_000, 2_000_000),
         },
-        10 => Fault::SlowDisk { node, sync_us: rng.between(10_000, 400_000), for_us: rng.between(200_000, 2_000_000) },
-        _ => Fault::Skew { node, skew_ms: rng.between(0, 20_000) as i64 - 10_000 },
+        10 => Fault::SlowDisk {
+            node,
+            sync_us: rng.between(10_000, 400_000),
+            for_us: rng.between(200_000, 2_000_000),
+        },
+        _ => Fault::Skew {
+            node,
+            skew_ms: rng.between(0, 20_000) as i64 - 10_000,
+        },
     }
 }

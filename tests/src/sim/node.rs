@@ -8,7 +8,9 @@ use agent::session::event::{Assignment, Received, Report as Said, Sent, Status};
 use catalogue::Impact;
 use coordinator::raft::{Boot, Fetched, Input, Output, Refused, Replica, ReplicaConfig, SnapshotWanted};
 use coordinator::storage::{Checkpoint, LogStore, MemoryLog};
-use engine::command::{Command, Envelope, Outcome, OutcomeStatus, Report, ReportBody, SessionClosed, SessionOpened, TaskError};
+use engine::command::{
+    Command, Envelope, Outcome, OutcomeStatus, Report, ReportBody, SessionClosed, SessionOpened, TaskError,
+};
 use engine::id::{AttemptKey, Digest, NodeId, RunId, TaskKey};
 use engine::planner::Planner;
 use engine::{Actor, Effect, Reply, State};
@@ -116,7 +118,10 @@ impl SimNode {
     }
 
     pub fn hash(&self) -> (u64, Digest) {
-        (self.applied(), self.with_state(State::hash).expect("the node is up"))
+        (
+            self.applied(),
+            self.with_state(State::hash).expect("the node is up"),
+        )
     }
 
     pub fn check(&self) {
@@ -167,8 +172,10 @@ impl World {
         config.checkpoint_entries = 60;
         config.retained_entries = 10;
         config.hash_entries = 16;
-        let boot = Boot::load(&mut node.log, node.checkpoint.clone()).map_err(|e| ("halted", e.to_string()))?;
-        let replica = Replica::new(config, boot).map_err(|e| ("halted", format!("node {id} does not start: {e}")))?;
+        let boot =
+            Boot::load(&mut node.log, node.checkpoint.clone()).map_err(|e| ("halted", e.to_string()))?;
+        let replica =
+            Replica::new(config, boot).map_err(|e| ("halted", format!("node {id} does not start: {e}")))?;
         node.replica = Some(replica);
         let life = node.life;
         let delay = self.rng.between(1_000, TICK_US);
@@ -203,7 +210,9 @@ impl World {
         let Some(replica) = &mut self.nodes.get_mut(&id).expect("a node").replica else {
             return Ok(());
         };
-        replica.step(input).map_err(|halt| ("halted", format!("node {id}: {halt}")))
+        replica
+            .step(input)
+            .map_err(|halt| ("halted", format!("node {id}: {halt}")))
     }
 
     pub(super) fn node_tick(&mut self, id: u64, life: u64) -> Check {
@@ -253,10 +262,20 @@ impl World {
             let delays = self.network.deliveries(&mut self.rng, id, to);
             if delays.is_empty() && message.is_snapshot() {
                 let input = Box::new(Input::Unreachable { to, snapshot: true });
-                self.after(1_000, Event::NodeInput { node: id, life, input });
+                self.after(
+                    1_000,
+                    Event::NodeInput {
+                        node: id,
+                        life,
+                        input,
+                    },
+                );
             }
             for delay in delays {
-                let packet = Packet::Raft { message: message.clone(), from_leader };
+                let packet = Packet::Raft {
+                    message: message.clone(),
+                    from_leader,
+                };
                 self.after(delay, Event::Arrive { from: id, to, packet });
             }
         }
@@ -265,14 +284,26 @@ impl World {
             if let Some(checkpoint) = &write.install {
                 node.checkpoint = Some(checkpoint.clone());
             }
-            write.to_log(&mut node.log).map_err(|e| ("halted", e.to_string()))?;
+            write
+                .to_log(&mut node.log)
+                .map_err(|e| ("halted", e.to_string()))?;
             let most = node.sync_us;
             let delay = self.rng.between(most / 4, most);
-            self.after(delay, Event::Synced { node: id, life, number: write.number });
+            self.after(
+                delay,
+                Event::Synced {
+                    node: id,
+                    life,
+                    number: write.number,
+                },
+            );
         }
         let mut effects: Vec<Arc<Vec<Effect>>> = Vec::new();
         for entry in output.applied {
-            let bytes = self.nodes[&id].replica.as_ref().and_then(|r| r.entry(entry.index));
+            let bytes = self.nodes[&id]
+                .replica
+                .as_ref()
+                .and_then(|r| r.entry(entry.index));
             if let Some((term, bytes)) = bytes {
                 let print = fingerprint(&bytes) ^ term;
                 self.invariants.acknowledged.applied(id, entry.index, print)?;
@@ -295,19 +326,38 @@ impl World {
             if role.ready && node.leading.is_none() {
                 let planner = node.with_state(Planner::new).expect("it is up");
                 let from_us = self.now_us + grace;
-                node.leading = Some(Leading { planner, plans: BTreeSet::new(), tick: None, from_us });
+                node.leading = Some(Leading {
+                    planner,
+                    plans: BTreeSet::new(),
+                    tick: None,
+                    from_us,
+                });
             } else if !role.is_leader {
                 node.leading = None;
             }
         }
         if let Some(wanted) = output.fetch {
             let delay = self.rng.between(1_000, 30_000);
-            self.after(delay, Event::Fetched { node: id, life, wanted });
+            self.after(
+                delay,
+                Event::Fetched {
+                    node: id,
+                    life,
+                    wanted,
+                },
+            );
         }
         if let Some(job) = output.checkpoint {
             let checkpoint = Box::new(job.encode());
             let delay = self.rng.between(1_000, 50_000);
-            self.after(delay, Event::CheckpointDone { node: id, life, checkpoint });
+            self.after(
+                delay,
+                Event::CheckpointDone {
+                    node: id,
+                    life,
+                    checkpoint,
+                },
+            );
         }
         if let Some(index) = output.compact {
             let node = self.nodes.get_mut(&id).expect("a node");
@@ -317,7 +367,14 @@ impl World {
             self.invariants.same_state.hashed(id, index, hash)?;
             for to in self.nodes[&id].voters.clone().into_iter().filter(|&v| v != id) {
                 for delay in self.network.deliveries(&mut self.rng, id, to) {
-                    self.after(delay, Event::Arrive { from: id, to, packet: Packet::Hash { index, hash } });
+                    self.after(
+                        delay,
+                        Event::Arrive {
+                            from: id,
+                            to,
+                            packet: Packet::Hash { index, hash },
+                        },
+                    );
                 }
             }
         }
@@ -373,7 +430,11 @@ impl World {
             return Ok(());
         }
         let meta = checkpoint.meta.clone();
-        if node.checkpoint.as_ref().is_none_or(|held| held.meta.index < meta.index) {
+        if node
+            .checkpoint
+            .as_ref()
+            .is_none_or(|held| held.meta.index < meta.index)
+        {
             node.checkpoint = Some(checkpoint);
         }
         self.step(id, Input::CheckpointDurable(meta))?;
@@ -385,15 +446,27 @@ impl World {
             return Ok(());
         }
         let from = &self.nodes[&wanted.from];
-        let reached = from.is_alive() && self.network.is_open(id, from.id) && self.network.is_open(from.id, id);
-        let held = from.checkpoint.clone().filter(|c| reached && c.meta == wanted.meta);
+        let reached =
+            from.is_alive() && self.network.is_open(id, from.id) && self.network.is_open(from.id, id);
+        let held = from
+            .checkpoint
+            .clone()
+            .filter(|c| reached && c.meta == wanted.meta);
         match held {
             Some(checkpoint) => {
                 self.step(wanted.from, Input::SnapshotServed { to: id })?;
                 let state = State::decode(&checkpoint.state).map_err(|e| ("halted", e.to_string()))?;
-                self.step(id, Input::SnapshotArrived(Box::new(Fetched { checkpoint, state })))?;
+                self.step(
+                    id,
+                    Input::SnapshotArrived(Box::new(Fetched { checkpoint, state })),
+                )?;
             }
-            None => self.step(id, Input::SnapshotFailed { index: wanted.meta.index })?,
+            None => self.step(
+                id,
+                Input::SnapshotFailed {
+                    index: wanted.meta.index,
+                },
+            )?,
         }
         self.node_work(wanted.from)?;
         self.node_work(id)
@@ -406,18 +479,37 @@ impl World {
         let at = self.clock(id);
         let deadline = self.now_us + FORWARD_US_MAX;
         let node = self.nodes.get_mut(&id).expect("a node");
-        let Some(role) = node.replica.as_ref().map(Replica::role) else { return Ok(()) };
+        let Some(role) = node.replica.as_ref().map(Replica::role) else {
+            return Ok(());
+        };
         node.next_id += 1;
         let proposal = node.next_id;
         node.waiting.insert(proposal, (waiting, deadline));
         if role.is_leader {
-            return self.step(id, Input::Propose { id: proposal, at, envelope: Box::new(envelope) });
+            return self.step(
+                id,
+                Input::Propose {
+                    id: proposal,
+                    at,
+                    envelope: Box::new(envelope),
+                },
+            );
         }
         match role.leader {
             Some(leader) => {
-                let packet = Packet::Forward { id: proposal, envelope: Box::new(envelope) };
+                let packet = Packet::Forward {
+                    id: proposal,
+                    envelope: Box::new(envelope),
+                };
                 if let Some(&delay) = self.network.deliveries(&mut self.rng, id, leader).first() {
-                    self.after(delay, Event::Arrive { from: id, to: leader, packet });
+                    self.after(
+                        delay,
+                        Event::Arrive {
+                            from: id,
+                            to: leader,
+                            packet,
+                        },
+                    );
                 }
                 Ok(())
             }
@@ -495,7 +587,9 @@ impl World {
         let late: Vec<u64> = self.nodes[&id]
             .waiting
             .iter()
-            .filter(|(_, (waiting, deadline))| *deadline < now && !matches!(waiting, Waiting::Plan | Waiting::Tick))
+            .filter(|(_, (waiting, deadline))| {
+                *deadline < now && !matches!(waiting, Waiting::Plan | Waiting::Tick)
+            })
             .map(|(proposal, _)| *proposal)
             .collect();
         for proposal in late {
@@ -530,7 +624,11 @@ impl World {
         let any = !commands.is_empty();
         for command in commands {
             let tick = matches!(command, Command::Tick);
-            let envelope = Envelope { request: None, actor: Actor::Leader, command };
+            let envelope = Envelope {
+                request: None,
+                actor: Actor::Leader,
+                command,
+            };
             let waiting = if tick { Waiting::Tick } else { Waiting::Plan };
             let proposal = self.nodes[&id].next_id + 1;
             if let Some(leading) = &mut self.nodes.get_mut(&id).expect("a node").leading {
@@ -547,7 +645,14 @@ impl World {
 
     // The hub.
 
-    pub(super) fn node_from_agent(&mut self, agent: usize, connection: u64, id: u64, life: u64, up: Up) -> Check {
+    pub(super) fn node_from_agent(
+        &mut self,
+        agent: usize,
+        connection: u64,
+        id: u64,
+        life: u64,
+        up: Up,
+    ) -> Check {
         if self.nodes[&id].life != life || !self.nodes[&id].is_alive() {
             return Ok(());
         }
@@ -571,20 +676,33 @@ impl World {
                 self.open_session(id, agent)?;
             }
             Up::Said(Sent::Heartbeat { .. }) => {
-                if let Some(session) = node.sessions.get_mut(&agent).filter(|s| s.connection == connection) {
+                if let Some(session) = node
+                    .sessions
+                    .get_mut(&agent)
+                    .filter(|s| s.connection == connection)
+                {
                     session.heard_us = now_us;
                     self.send_down(id, agent, connection, Received::Other);
                 }
             }
             Up::Said(Sent::Reports(said)) => {
-                if let Some(session) = node.sessions.get_mut(&agent).filter(|s| s.connection == connection) {
+                if let Some(session) = node
+                    .sessions
+                    .get_mut(&agent)
+                    .filter(|s| s.connection == connection)
+                {
                     session.heard_us = now_us;
-                    node.reports.extend(said.into_iter().map(|said| Heard { agent, said }));
+                    node.reports
+                        .extend(said.into_iter().map(|said| Heard { agent, said }));
                     self.flush_soon(id);
                 }
             }
             Up::Closed => {
-                if node.sessions.get(&agent).is_some_and(|s| s.connection == connection) {
+                if node
+                    .sessions
+                    .get(&agent)
+                    .is_some_and(|s| s.connection == connection)
+                {
                     self.close_session(id, agent, None)?;
                 }
             }
@@ -595,7 +713,9 @@ impl World {
     fn open_session(&mut self, id: u64, agent: usize) -> Check {
         let host = self.agents[agent].id.clone();
         let node = self.nodes.get_mut(&id).expect("a node");
-        let Some(session) = node.sessions.get_mut(&agent) else { return Ok(()) };
+        let Some(session) = node.sessions.get_mut(&agent) else {
+            return Ok(());
+        };
         session.proposed = true;
         let number = session.session;
         let running = session.running.clone();
@@ -615,8 +735,19 @@ impl World {
             closed: Vec::new(),
             facts: Vec::new(),
         };
-        let envelope = Envelope { request: None, actor: Actor::Node(NodeId(id)), command };
-        self.propose(id, envelope, Waiting::Opened { agent, session: number })
+        let envelope = Envelope {
+            request: None,
+            actor: Actor::Node(NodeId(id)),
+            command,
+        };
+        self.propose(
+            id,
+            envelope,
+            Waiting::Opened {
+                agent,
+                session: number,
+            },
+        )
     }
 
     fn session_agreed(&mut self, id: u64, agent: usize, number: u64, reply: &Reply) -> Check {
@@ -644,18 +775,35 @@ impl World {
 
     fn close_session(&mut self, id: u64, agent: usize, goodbye: Option<String>) -> Check {
         let node = self.nodes.get_mut(&id).expect("a node");
-        let Some(session) = node.sessions.remove(&agent) else { return Ok(()) };
+        let Some(session) = node.sessions.remove(&agent) else {
+            return Ok(());
+        };
         if let Some(reason) = goodbye {
-            self.send_down(id, agent, session.connection, Received::Goodbye { reason, retry_elsewhere: true });
+            self.send_down(
+                id,
+                agent,
+                session.connection,
+                Received::Goodbye {
+                    reason,
+                    retry_elsewhere: true,
+                },
+            );
         }
-        let closed = SessionClosed { agent: self.agents[agent].id.clone(), session: session.session };
+        let closed = SessionClosed {
+            agent: self.agents[agent].id.clone(),
+            session: session.session,
+        };
         let command = Command::Sessions {
             node: NodeId(id),
             opened: Vec::new(),
             closed: vec![closed],
             facts: Vec::new(),
         };
-        let envelope = Envelope { request: None, actor: Actor::Node(NodeId(id)), command };
+        let envelope = Envelope {
+            request: None,
+            actor: Actor::Node(NodeId(id)),
+            command,
+        };
         self.propose(id, envelope, Waiting::Closed)
     }
 
@@ -683,7 +831,11 @@ impl World {
                 Some(agent) => self.push(id, agent),
                 None => Ok(()),
             },
-            Effect::CloseSession { agent: host, session, reason } => {
+            Effect::CloseSession {
+                agent: host,
+                session,
+                reason,
+            } => {
                 let agent = self.agents.iter().position(|a| a.id == *host);
                 let Some(agent) = agent else { return Ok(()) };
                 let node = &self.nodes[&id];
@@ -736,7 +888,9 @@ impl World {
                         impact: assignment.impact,
                         urgent: action.urgent,
                         timeout_ms,
-                        start_within_ms: assignment.start_by.map_or(0, |by| by.0.saturating_sub(now.0).max(1)),
+                        start_within_ms: assignment
+                            .start_by
+                            .map_or(0, |by| by.0.saturating_sub(now.0).max(1)),
                         refusal: None,
                     }))
                 }
@@ -749,7 +903,9 @@ impl World {
                 let voters = self.nodes[&id].voters.clone();
                 // A lease is one election timeout; clocks run up to 2 % apart, and a tick is the grain.
                 let lease_us = (u64::from(ELECTION_TICKS) + 1) * (TICK_US + 1_000);
-                self.invariants.lease.handed_out(id, leads, &voters, self.now_us, lease_us)?;
+                self.invariants
+                    .lease
+                    .handed_out(id, leads, &voters, self.now_us, lease_us)?;
             }
         }
         Ok(())
@@ -791,8 +947,15 @@ impl World {
         if reports.is_empty() {
             return Ok(());
         }
-        let command = Command::Reports { node: NodeId(id), reports };
-        let envelope = Envelope { request: None, actor: Actor::Node(NodeId(id)), command };
+        let command = Command::Reports {
+            node: NodeId(id),
+            reports,
+        };
+        let envelope = Envelope {
+            request: None,
+            actor: Actor::Node(NodeId(id)),
+            command,
+        };
         self.propose(id, envelope, Waiting::Reports(batch))?;
         self.node_work(id)
     }
@@ -801,13 +964,19 @@ impl World {
         let Reply::Reports(each) = reply else { return };
         for (one, refused) in heard.into_iter().zip(each) {
             let node = &self.nodes[&id];
-            let Some(connection) = node.sessions.get(&one.agent).map(|s| s.connection) else { continue };
+            let Some(connection) = node.sessions.get(&one.agent).map(|s| s.connection) else {
+                continue;
+            };
             let (started, ended, key) = match one.said {
                 Said::Started { key, .. } => (vec![key.clone()], Vec::new(), key),
                 Said::Ended { key, .. } => (Vec::new(), vec![key.clone()], key),
             };
             let message = match refused {
-                None => Received::Committed { started, ended, refused: Vec::new() },
+                None => Received::Committed {
+                    started,
+                    ended,
+                    refused: Vec::new(),
+                },
                 Some(reason) => Received::Committed {
                     started: Vec::new(),
                     ended: Vec::new(),
@@ -833,7 +1002,14 @@ impl World {
                     message: e.message.clone(),
                 });
                 let output = serde_json::json!({});
-                (key, ReportBody::Ended(Outcome { status, output, error }))
+                (
+                    key,
+                    ReportBody::Ended(Outcome {
+                        status,
+                        output,
+                        error,
+                    }),
+                )
             }
         };
         Some(Report {
@@ -846,8 +1022,16 @@ impl World {
     fn key_of(&self, id: u64, key: &agent::actions::AttemptKey) -> Option<AttemptKey> {
         let run: RunId = key.run_id.parse().ok()?;
         let step = self.nodes[&id].with_state(|state| state.step_number(&run, &key.step))??;
-        let task = TaskKey { run, step, item: key.item };
-        Some(AttemptKey { task, attempt: key.attempt, token: key.token })
+        let task = TaskKey {
+            run,
+            step,
+            item: key.item,
+        };
+        Some(AttemptKey {
+            task,
+            attempt: key.attempt,
+            token: key.token,
+        })
     }
 }
 

@@ -73,26 +73,91 @@ pub struct Violation {
 /// Something that will happen.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    NodeTick { node: u64, life: u64 },
-    NodeInput { node: u64, life: u64, input: Box<Input> },
-    NodeFlush { node: u64, life: u64 },
-    NodeBack { node: u64 },
-    Arrive { from: u64, to: u64, packet: Packet },
-    Synced { node: u64, life: u64, number: u64 },
-    CheckpointDone { node: u64, life: u64, checkpoint: Box<Checkpoint> },
-    Fetched { node: u64, life: u64, wanted: SnapshotWanted },
-    SyncNormal { node: u64 },
+    NodeTick {
+        node: u64,
+        life: u64,
+    },
+    NodeInput {
+        node: u64,
+        life: u64,
+        input: Box<Input>,
+    },
+    NodeFlush {
+        node: u64,
+        life: u64,
+    },
+    NodeBack {
+        node: u64,
+    },
+    Arrive {
+        from: u64,
+        to: u64,
+        packet: Packet,
+    },
+    Synced {
+        node: u64,
+        life: u64,
+        number: u64,
+    },
+    CheckpointDone {
+        node: u64,
+        life: u64,
+        checkpoint: Box<Checkpoint>,
+    },
+    Fetched {
+        node: u64,
+        life: u64,
+        wanted: SnapshotWanted,
+    },
+    SyncNormal {
+        node: u64,
+    },
 
-    AgentWake { agent: usize, life: u64 },
-    AgentBack { agent: usize },
-    AgentLink { agent: usize, life: u64, connection: u64, node: u64 },
-    AgentInput { agent: usize, life: u64, input: Box<agent::session::event::Input> },
-    AgentWrote { agent: usize, life: u64, write: Write },
-    AgentEffect { agent: usize, life: u64, run: u64 },
-    AgentEnds { agent: usize, life: u64, run: u64 },
-    FromAgent { agent: usize, connection: u64, node: u64, life: u64, up: Up },
+    AgentWake {
+        agent: usize,
+        life: u64,
+    },
+    AgentBack {
+        agent: usize,
+    },
+    AgentLink {
+        agent: usize,
+        life: u64,
+        connection: u64,
+        node: u64,
+    },
+    AgentInput {
+        agent: usize,
+        life: u64,
+        input: Box<agent::session::event::Input>,
+    },
+    AgentWrote {
+        agent: usize,
+        life: u64,
+        write: Write,
+    },
+    AgentEffect {
+        agent: usize,
+        life: u64,
+        run: u64,
+    },
+    AgentEnds {
+        agent: usize,
+        life: u64,
+        run: u64,
+    },
+    FromAgent {
+        agent: usize,
+        connection: u64,
+        node: u64,
+        life: u64,
+        up: Up,
+    },
 
-    ClientTry { client: usize, step: usize },
+    ClientTry {
+        client: usize,
+        step: usize,
+    },
     Fault,
     FaultsEnd,
     Mend,
@@ -103,10 +168,22 @@ pub(super) enum Event {
 /// What passes between nodes.
 #[derive(Clone, Debug)]
 pub(super) enum Packet {
-    Raft { message: PeerMessage, from_leader: bool },
-    Hash { index: u64, hash: engine::id::Digest },
-    Forward { id: u64, envelope: Box<Envelope> },
-    ForwardReply { id: u64, result: Result<(u64, Reply), ()> },
+    Raft {
+        message: PeerMessage,
+        from_leader: bool,
+    },
+    Hash {
+        index: u64,
+        hash: engine::id::Digest,
+    },
+    Forward {
+        id: u64,
+        envelope: Box<Envelope>,
+    },
+    ForwardReply {
+        id: u64,
+        result: Result<(u64, Reply), ()>,
+    },
 }
 
 /// A client: commands, one after another, each until it is answered.
@@ -155,8 +232,12 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Violation> {
 impl World {
     fn new(seed: u64, options: Options) -> World {
         let mut rng = Rng::new(seed);
-        let agents = (0..options.agents).map(|n| SimAgent::new(n, options.nodes)).collect();
-        let nodes = (1..=options.nodes).map(|id| (id, SimNode::new(id, options.nodes))).collect();
+        let agents = (0..options.agents)
+            .map(|n| SimAgent::new(n, options.nodes))
+            .collect();
+        let nodes = (1..=options.nodes)
+            .map(|id| (id, SimNode::new(id, options.nodes)))
+            .collect();
         let clients = vec![setup_client(&mut rng, &options)];
         World {
             seed,
@@ -210,7 +291,11 @@ impl World {
             Event::NodeBack { node } => self.boot_node(node),
             Event::Arrive { from, to, packet } => self.node_hears(from, to, packet),
             Event::Synced { node, life, number } => self.node_synced(node, life, number),
-            Event::CheckpointDone { node, life, checkpoint } => self.node_checkpointed(node, life, *checkpoint),
+            Event::CheckpointDone {
+                node,
+                life,
+                checkpoint,
+            } => self.node_checkpointed(node, life, *checkpoint),
             Event::Fetched { node, life, wanted } => self.node_fetched(node, life, &wanted),
             Event::SyncNormal { node } => {
                 self.nodes.get_mut(&node).expect("a node").sync_us = super::node::SYNC_US;
@@ -224,7 +309,12 @@ impl World {
                 self.boot_agent(agent);
                 Ok(())
             }
-            Event::AgentLink { agent, life, connection, node } => {
+            Event::AgentLink {
+                agent,
+                life,
+                connection,
+                node,
+            } => {
                 self.agent_link(agent, life, connection, node);
                 Ok(())
             }
@@ -241,9 +331,13 @@ impl World {
                 self.agent_ends(agent, life, run);
                 Ok(())
             }
-            Event::FromAgent { agent, connection, node, life, up } => {
-                self.node_from_agent(agent, connection, node, life, up)
-            }
+            Event::FromAgent {
+                agent,
+                connection,
+                node,
+                life,
+                up,
+            } => self.node_from_agent(agent, connection, node, life, up),
             Event::ClientTry { client, step } => self.client_try(client, step),
             Event::Fault => self.fault(),
             Event::FaultsEnd => self.heal(),
@@ -282,7 +376,12 @@ impl World {
             return self.client_done(client);
         };
         self.after(2_000_000, Event::ClientTry { client, step });
-        let alive: Vec<u64> = self.nodes.values().filter(|n| n.is_alive()).map(|n| n.id).collect();
+        let alive: Vec<u64> = self
+            .nodes
+            .values()
+            .filter(|n| n.is_alive())
+            .map(|n| n.id)
+            .collect();
         if alive.is_empty() {
             return Ok(());
         }
@@ -309,7 +408,13 @@ impl World {
         self.invariants.acknowledged.acknowledge(index);
         self.clients[client].at += 1;
         let pause = self.rng.between(1_000, self.clients[client].pause_us_max);
-        self.after(pause, Event::ClientTry { client, step: step + 1 });
+        self.after(
+            pause,
+            Event::ClientTry {
+                client,
+                step: step + 1,
+            },
+        );
         Ok(())
     }
 
@@ -330,14 +435,27 @@ impl World {
                 let start = workload::start_run(&mut self.rng, &manifests, &ids, EPOCH_MS);
                 let run = start.run;
                 self.runs.push(run);
-                script.push((RequestId(self.rng.uuid(EPOCH_MS)), Command::StartRun(Box::new(start))));
+                script.push((
+                    RequestId(self.rng.uuid(EPOCH_MS)),
+                    Command::StartRun(Box::new(start)),
+                ));
                 if self.rng.percent(15) {
-                    let cancel = Command::CancelRun { run, reason: "a change of mind".to_owned() };
+                    let cancel = Command::CancelRun {
+                        run,
+                        reason: "a change of mind".to_owned(),
+                    };
                     script.push((RequestId(self.rng.uuid(EPOCH_MS)), cancel));
                 }
             }
-            self.clients.push(Client { script, at: 0, pause_us_max: 4_000_000 });
-            self.after(self.now_us % 1_000 + 100_000, Event::ClientTry { client, step: 0 });
+            self.clients.push(Client {
+                script,
+                at: 0,
+                pause_us_max: 4_000_000,
+            });
+            self.after(
+                self.now_us % 1_000 + 100_000,
+                Event::ClientTry { client, step: 0 },
+            );
         }
         self.healed = false;
         self.faults_end_us = self.now_us + self.options.faults_us;
@@ -375,13 +493,22 @@ impl World {
                 }
                 self.after(for_us, Event::Mend);
             }
-            Fault::Weather { drop_percent, duplicate_percent, delay_us_max, for_us } => {
+            Fault::Weather {
+                drop_percent,
+                duplicate_percent,
+                delay_us_max,
+                for_us,
+            } => {
                 self.network.drop_percent = drop_percent;
                 self.network.duplicate_percent = duplicate_percent;
                 self.network.delay_us_max = delay_us_max;
                 self.after(for_us, Event::Weather);
             }
-            Fault::SlowDisk { node, sync_us, for_us } => {
+            Fault::SlowDisk {
+                node,
+                sync_us,
+                for_us,
+            } => {
                 self.nodes.get_mut(&node).expect("a node").sync_us = sync_us;
                 self.after(for_us, Event::SyncNormal { node });
             }
@@ -423,7 +550,10 @@ impl World {
             // What was acknowledged is in a majority's logs; whoever leads next commits it again.
             let acknowledged = self.invariants.acknowledged.greatest();
             if node.applied() < acknowledged {
-                open.push(format!("applied up to {}, acknowledged up to {acknowledged}", node.applied()));
+                open.push(format!(
+                    "applied up to {}, acknowledged up to {acknowledged}",
+                    node.applied()
+                ));
             }
             open.extend(self.runs.iter().filter_map(|run| node.open_run(run)));
         }
@@ -492,8 +622,15 @@ fn setup_client(rng: &mut Rng, options: &Options) -> Client {
             hostname: id.as_str().to_owned(),
         });
     }
-    let script = commands.into_iter().map(|c| (RequestId(rng.uuid(EPOCH_MS)), c)).collect();
-    Client { script, at: 0, pause_us_max: 2_000 }
+    let script = commands
+        .into_iter()
+        .map(|c| (RequestId(rng.uuid(EPOCH_MS)), c))
+        .collect();
+    Client {
+        script,
+        at: 0,
+        pause_us_max: 2_000,
+    }
 }
 
 /// A SHA-256 of a text.
@@ -503,7 +640,9 @@ pub(super) fn digest(text: &str) -> engine::id::Digest {
 
 /// FNV-1a.
 pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| {
+        (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn kind_of(event: &Event) -> u64 {

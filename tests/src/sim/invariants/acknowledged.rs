@@ -44,7 +44,9 @@ impl Acknowledged {
         match self.reads.remove(&(node, read)) {
             Some(least) if index < least => Err((
                 NAME,
-                format!("a read on node {node} saw index {index}, but {least} was acknowledged before it was asked"),
+                format!(
+                    "a read on node {node} saw index {index}, but {least} was acknowledged before it was asked"
+                ),
             )),
             _ => Ok(()),
         }

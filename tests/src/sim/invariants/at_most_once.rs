@@ -24,7 +24,13 @@ impl AtMostOnce {
         let times = self.effects.entry(task.clone()).or_default();
         *times += 1;
         if impact >= Impact::Contain && *times > 1 {
-            return Err((NAME, format!("the effect of {}/{}/{} happened {times} times", task.0, task.1, task.2)));
+            return Err((
+                NAME,
+                format!(
+                    "the effect of {}/{}/{} happened {times} times",
+                    task.0, task.1, task.2
+                ),
+            ));
         }
         Ok(())
     }
@@ -32,7 +38,10 @@ impl AtMostOnce {
     /// The cluster says that the task succeeded.
     pub fn succeeded(&self, task: &Task) -> Check {
         if !self.effects.contains_key(task) {
-            return Err((NAME, format!("{}/{}/{} succeeded without an effect", task.0, task.1, task.2)));
+            return Err((
+                NAME,
+                format!("{}/{}/{} succeeded without an effect", task.0, task.1, task.2),
+            ));
         }
         Ok(())
     }

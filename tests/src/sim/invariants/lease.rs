@@ -25,7 +25,10 @@ impl Lease {
     pub fn handed_out(&self, node: u64, leads: bool, voters: &[u64], now_us: u64, lease_us: u64) -> Check {
         let fresh = |at: Option<&u64>| at.is_some_and(|at| now_us.saturating_sub(*at) <= lease_us);
         let held = if leads {
-            let heard = voters.iter().filter(|&&v| v == node || fresh(self.from_peer.get(&(node, v)))).count();
+            let heard = voters
+                .iter()
+                .filter(|&&v| v == node || fresh(self.from_peer.get(&(node, v))))
+                .count();
             heard > voters.len() / 2
         } else {
             fresh(self.from_leader.get(&node))
@@ -34,6 +37,9 @@ impl Lease {
             return Ok(());
         }
         let role = if leads { "leads" } else { "follows" };
-        Err(("lease", format!("node {node}, which {role}, handed out work above observe without a lease")))
+        Err((
+            "lease",
+            format!("node {node}, which {role}, handed out work above observe without a lease"),
+        ))
     }
 }

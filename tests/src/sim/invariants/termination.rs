@@ -15,6 +15,9 @@ impl Termination {
         if open.is_empty() {
             return Ok(());
         }
-        Err(("termination", format!("long after the last fault, still open: {}", open.join(", "))))
+        Err((
+            "termination",
+            format!("long after the last fault, still open: {}", open.join(", ")),
+        ))
     }
 }
