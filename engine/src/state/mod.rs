@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod assignments;
 pub mod audit;
+mod deadlines;
 mod decisions;
 pub mod dedup;
 mod enrolment;
