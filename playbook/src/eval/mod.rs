@@ -1,28 +1,30 @@
 //! Evaluating the expressions of a manifest (CEL) under limits. On the leader only: the log records results.
 //!
+//! The `cel` crate parses; the tree is walked here. Its own interpreter has no bound on steps or memory, copies
+//! every item that a comprehension visits (which makes a fan-out quadratic), puts whole values into its errors
+//! and goes through maps in an order that differs between processes (docs/adr/0022-expressions-are-walked-here.md).
+//!
 //! The limits, so that no expression runs for ever or eats the memory:
 //! - source of at most [`SOURCE_BYTES_MAX`] bytes, at most [`BRANCHES_MAX`] of `( [ { ! - ?`, a tree of at most
 //!   [`NODES_MAX`] nodes and [`DEPTH_MAX`] levels;
-//! - before it runs: its comprehensions (`exists`, `map`, ...) can take at most [`STEPS_MAX`] steps. The bound is
-//!   (all values that it reads + its own nodes) to the power of its independently nested comprehensions; one that
-//!   goes over a part of the item of the one around it is not independent, since together they walk a tree once;
-//! - a result of at most [`RESULT_BYTES_MAX`] bytes of JSON.
+//! - an evaluation takes at most [`STEPS_MAX`] steps (a node is one; a function pays for the items and bytes that
+//!   it looks at) and makes at most [`ALLOCATED_BYTES_MAX`] bytes of new values. Both are counted, not timed: the
+//!   same expression over the same values gives the same answer, or the same refusal, on every machine;
+//! - a result of at most [`RESULT_BYTES_MAX`] bytes of JSON and [`DEPTH_MAX`] levels.
 //!
-//! Iterating a map is refused wherever it can be told from the text: the order would differ between processes.
-//! There is no function that reads a clock.
+//! Going through a map is refused: statically where the text shows it, otherwise when it happens. There is no
+//! function that reads a clock.
 
+mod functions;
 mod here;
+mod machine;
 mod program;
 mod value;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use cel::Context;
-use cel::common::value::{CowVal, Val};
-use cel::context::VariableResolver;
 use serde_json::Value;
 
 use crate::manifest::{Expression, Template, TextPart};
@@ -30,6 +32,7 @@ use crate::manifest::{Expression, Template, TextPart};
 pub(crate) use here::PREFIX as HERE_PREFIX;
 pub use here::{here_variables, here_variables_of};
 pub(crate) use program::{Parsed, parse};
+use value::Cel;
 
 /// Of one expression.
 pub const SOURCE_BYTES_MAX: usize = 4_096;
@@ -39,8 +42,10 @@ pub const BRANCHES_MAX: usize = 200;
 pub const NODES_MAX: usize = 1_500;
 /// Levels of the syntax tree.
 pub const DEPTH_MAX: usize = 64;
-/// Steps of all comprehensions together.
-pub const STEPS_MAX: u64 = 20_000_000;
+/// Steps of one evaluation.
+pub const STEPS_MAX: u64 = 5_000_000;
+/// Bytes of new values that one evaluation makes.
+pub const ALLOCATED_BYTES_MAX: u64 = 64 << 20;
 /// Of a result, as JSON.
 pub const RESULT_BYTES_MAX: usize = 4 << 20;
 /// Compiled programs that a thread keeps.
@@ -58,21 +63,12 @@ pub struct EvalError {
 
 /// A value made ready for expressions once, to be bound into many scopes for the price of a pointer.
 #[derive(Clone, Debug)]
-pub struct Shared {
-    value: Arc<dyn Val>,
-    /// Values in it, itself included.
-    nodes: u64,
-}
+pub struct Shared(Cel);
 
 impl Shared {
-    /// Integers are ints, whatever JSON says.
+    /// Integers are ints, whatever JSON says. Linear in the value's size.
     pub fn new(value: &Value) -> Shared {
-        let (value, nodes) = value::from_json(value);
-        let boxed: Box<dyn Val> = value.try_into().expect("JSON has no functions");
-        Shared {
-            value: Arc::from(boxed),
-            nodes,
-        }
+        Shared(Cel::from_json(value))
     }
 }
 
@@ -112,43 +108,25 @@ impl<'a> Scope<'a> {
 
     /// Evaluates an expression. Integers are ints; timestamps and durations come back as text.
     pub fn eval(&self, expression: &Expression) -> Result<Value, EvalError> {
-        let failed = |reason: String| EvalError {
-            expression: expression.0.clone(),
-            reason,
-        };
-        let parsed = cached(expression).map_err(&failed)?;
-        let mut read = parsed.nodes as u64;
-        for name in &parsed.names {
-            read = read.saturating_add(self.find(name).map_or(0, |found| found.nodes));
-        }
-        let steps = read.saturating_pow(parsed.nesting);
-        if parsed.nesting > 0 && steps > STEPS_MAX {
-            return Err(failed(format!(
-                "it could take {steps} steps over {read} values, more than {STEPS_MAX}: nest fewer lists in each other"
-            )));
-        }
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut context = Context::default();
-            context.set_variable_resolver(self);
-            parsed.program.execute(&context)
-        }));
-        let value = match result {
-            Ok(Ok(value)) => value,
-            Ok(Err(error)) => return Err(failed(error.to_string())),
-            Err(_) => return Err(failed("the evaluator gave up on it".to_owned())),
-        };
-        value::to_json(&value, RESULT_BYTES_MAX).map_err(failed)
+        self.run(expression)?
+            .to_json()
+            .map_err(|reason| failed(expression, reason))
     }
 
     /// Evaluates a condition; anything but a bool is an error.
     pub fn test(&self, expression: &Expression) -> Result<bool, EvalError> {
-        match self.eval(expression)? {
-            Value::Bool(holds) => Ok(holds),
-            other => Err(EvalError {
-                expression: expression.0.clone(),
-                reason: format!("a condition is true or false, this is {}", value::kind(&other)),
-            }),
+        match self.run(expression)? {
+            Cel::Bool(holds) => Ok(holds),
+            other => Err(failed(
+                expression,
+                format!("a condition is true or false, this is {}", other.kind()),
+            )),
         }
+    }
+
+    fn run(&self, expression: &Expression) -> Result<Cel, EvalError> {
+        let parsed = cached(expression).map_err(|reason| failed(expression, reason))?;
+        machine::run(&parsed, self).map_err(|reason| failed(expression, reason))
     }
 
     /// Renders a template.
@@ -162,7 +140,11 @@ impl<'a> Scope<'a> {
                     match part {
                         TextPart::Text(part) => text.push_str(part),
                         TextPart::Expression(expression) => {
-                            text.push_str(&value::as_text(&self.eval(expression)?));
+                            match self.eval(expression)? {
+                                Value::String(part) => text.push_str(&part),
+                                // For people to read, never to be parsed.
+                                other => text.push_str(&other.to_string()),
+                            }
                         }
                     }
                 }
@@ -195,9 +177,10 @@ impl<'a> Scope<'a> {
     }
 }
 
-impl VariableResolver for Scope<'_> {
-    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        self.find(variable).map(|found| CowVal::Borrowed(&*found.value))
+fn failed(expression: &Expression, reason: String) -> EvalError {
+    EvalError {
+        expression: expression.0.clone(),
+        reason,
     }
 }
 

@@ -1,19 +1,22 @@
 //! Parsing an expression under limits, and what can be told from its tree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cel::Program;
-use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
+use regex::{Regex, RegexBuilder};
 
+use super::functions::{self, Arity};
 use super::{BRANCHES_MAX, DEPTH_MAX, NODES_MAX, SOURCE_BYTES_MAX};
+
+/// The memory that one compiled regular expression may take.
+const PATTERN_BYTES_MAX: usize = 256 * 1024;
 
 /// A compiled expression and its shape.
 pub(crate) struct Parsed {
     pub program: Program,
-    /// Of the tree.
-    pub nodes: usize,
-    /// Comprehensions that are independently nested in each other.
-    pub nesting: u32,
+    /// The patterns of `matches`, compiled, by the id of the call.
+    pub patterns: BTreeMap<u64, Regex>,
     /// Free names, without the dots.
     pub names: BTreeSet<String>,
     /// Every chain of fields on a free name, the name first; the longest ones only.
@@ -63,7 +66,7 @@ pub(crate) fn parse(source: &str) -> Result<Parsed, ParseError> {
         Err(_) => return refused("the parser gave up on it".to_owned()),
     };
     let mut walk = Walk::default();
-    walk.expr(program.expression(), 0, &[]);
+    walk.expr(program.expression(), &[]);
     if walk.nodes > NODES_MAX {
         return refused(format!(
             "an expression of {} nodes is larger than {NODES_MAX}",
@@ -75,6 +78,9 @@ pub(crate) fn parse(source: &str) -> Result<Parsed, ParseError> {
             "an expression that nests {} levels goes deeper than {DEPTH_MAX}",
             walk.depth
         ));
+    }
+    if let Some(message) = walk.refusal {
+        return refused(message);
     }
     let places = walk
         .idents
@@ -88,8 +94,7 @@ pub(crate) fn parse(source: &str) -> Result<Parsed, ParseError> {
         })
         .collect();
     Ok(Parsed {
-        nodes: walk.nodes,
-        nesting: walk.nesting,
+        patterns: walk.patterns,
         names: walk.names,
         paths: walk.paths,
         ranges: walk.ranges,
@@ -98,12 +103,14 @@ pub(crate) fn parse(source: &str) -> Result<Parsed, ParseError> {
     })
 }
 
+/// The walk over a tree: what it reads, how large it is, and the first thing that is not of the language.
 #[derive(Default)]
 struct Walk {
     nodes: usize,
     depth: usize,
     level: usize,
-    nesting: u32,
+    refusal: Option<String>,
+    patterns: BTreeMap<u64, Regex>,
     names: BTreeSet<String>,
     paths: BTreeSet<Vec<String>>,
     ranges: BTreeSet<Vec<String>>,
@@ -111,20 +118,19 @@ struct Walk {
 }
 
 impl Walk {
-    /// `nested`: independent comprehensions around this node; `bound`: the names that they bind.
-    fn expr(&mut self, node: &IdedExpr, nested: u32, bound: &[String]) {
+    /// `bound`: the names that the comprehensions around this node bind.
+    fn expr(&mut self, node: &IdedExpr, bound: &[String]) {
         self.nodes += 1;
         self.level += 1;
         self.depth = self.depth.max(self.level);
-        self.nesting = self.nesting.max(nested);
         // A tree that is too deep is refused; walking on would only use the stack.
         if self.level <= DEPTH_MAX * 4 {
-            self.inner(node, nested, bound);
+            self.inner(node, bound);
         }
         self.level -= 1;
     }
 
-    fn inner(&mut self, node: &IdedExpr, nested: u32, bound: &[String]) {
+    fn inner(&mut self, node: &IdedExpr, bound: &[String]) {
         if let Some((root, path)) = path_of(node) {
             self.nodes += path.len() - 1;
             if !bound.contains(&path[0]) {
@@ -136,62 +142,99 @@ impl Walk {
         }
         match &node.expr {
             Expr::Call(call) => {
+                self.function(node.id, call);
                 if let Some(target) = &call.target {
-                    self.expr(target, nested, bound);
+                    self.expr(target, bound);
                 }
                 for argument in &call.args {
-                    self.expr(argument, nested, bound);
+                    self.expr(argument, bound);
                 }
             }
-            Expr::Comprehension(comprehension) => self.comprehension(comprehension, nested, bound),
-            Expr::List(list) => list.elements.iter().for_each(|e| self.expr(e, nested, bound)),
-            Expr::Map(map) => map
-                .entries
-                .iter()
-                .for_each(|e| self.entry(&e.expr, nested, bound)),
-            Expr::Struct(made) => made
-                .entries
-                .iter()
-                .for_each(|e| self.entry(&e.expr, nested, bound)),
-            Expr::Select(select) => self.expr(&select.operand, nested, bound),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension, bound),
+            Expr::List(list) => list.elements.iter().for_each(|e| self.expr(e, bound)),
+            Expr::Map(map) => map.entries.iter().for_each(|e| self.entry(&e.expr, bound)),
+            Expr::Struct(_) => self.refuse("there are no message types; write a map: {\"key\": value}"),
+            Expr::Literal(LiteralValue::Bytes(_)) => {
+                self.refuse("bytes are not a type of the language; write text");
+            }
+            Expr::Select(select) => self.expr(&select.operand, bound),
             Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
         }
     }
 
-    fn entry(&mut self, entry: &EntryExpr, nested: u32, bound: &[String]) {
-        match entry {
-            EntryExpr::StructField(field) => self.expr(&field.value, nested, bound),
-            EntryExpr::MapEntry(entry) => {
-                self.expr(&entry.key, nested, bound);
-                self.expr(&entry.value, nested, bound);
+    fn refuse(&mut self, message: impl Into<String>) {
+        self.refusal.get_or_insert(message.into());
+    }
+
+    /// A call must be of a function that exists, as it is written.
+    fn function(&mut self, id: u64, call: &CallExpr) {
+        let name = call.func_name.as_str();
+        if call.target.is_none() && functions::is_operator(name) {
+            return;
+        }
+        let Some(Arity { least, most, member }) = functions::arity(name) else {
+            let near = crate::nearest::nearest(name, functions::names());
+            let hint = near
+                .map(|near| format!("; did you mean `{near}`?"))
+                .unwrap_or_default();
+            return self.refuse(format!("there is no function `{name}`{hint}"));
+        };
+        let given = call.args.len() + usize::from(call.target.is_some());
+        if given < least || given > most || (call.target.is_some() && !member) {
+            return self.refuse(format!("`{name}` is called as `{}`", functions::usage(name)));
+        }
+        if name == "matches" {
+            self.pattern(id, call);
+        }
+    }
+
+    /// A pattern that came from data would make data into code, and could be made to be slow.
+    fn pattern(&mut self, id: u64, call: &CallExpr) {
+        let Some(Expr::Literal(LiteralValue::String(pattern))) = call.args.last().map(|a| &a.expr) else {
+            return self.refuse("the pattern of `matches` must be written out in quotes");
+        };
+        match RegexBuilder::new(pattern.inner())
+            .size_limit(PATTERN_BYTES_MAX)
+            .build()
+        {
+            Ok(pattern) => {
+                self.patterns.insert(id, pattern);
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or_default();
+                self.refuse(format!(
+                    "the pattern of `matches` is no regular expression: {reason}"
+                ));
             }
         }
     }
 
-    fn comprehension(&mut self, it: &ComprehensionExpr, nested: u32, bound: &[String]) {
-        self.expr(&it.iter_range, nested, bound);
+    fn entry(&mut self, entry: &EntryExpr, bound: &[String]) {
+        match entry {
+            EntryExpr::StructField(field) => self.expr(&field.value, bound),
+            EntryExpr::MapEntry(entry) => {
+                self.expr(&entry.key, bound);
+                self.expr(&entry.value, bound);
+            }
+        }
+    }
+
+    fn comprehension(&mut self, it: &ComprehensionExpr, bound: &[String]) {
+        self.expr(&it.iter_range, bound);
         if let Some((_, path)) = path_of(&it.iter_range)
             && !bound.contains(&path[0])
         {
             self.ranges.insert(path);
         }
-        // Going over a part of the item of the comprehension around walks the same tree once.
-        let dependent =
-            path_of(&it.iter_range).is_some_and(|(_, path)| path.len() > 1 && bound.last() == Some(&path[0]));
-        let nested = if dependent && nested > 0 {
-            nested
-        } else {
-            nested + 1
-        };
-        self.nesting = self.nesting.max(nested);
         let mut inner = bound.to_vec();
         inner.push(it.accu_var.clone());
         inner.extend(it.iter_var2.clone());
         inner.push(it.iter_var.clone());
-        self.expr(&it.accu_init, nested, bound);
-        self.expr(&it.loop_cond, nested, &inner);
-        self.expr(&it.loop_step, nested, &inner);
-        self.expr(&it.result, nested, &inner);
+        self.expr(&it.accu_init, bound);
+        self.expr(&it.loop_cond, &inner);
+        self.expr(&it.loop_step, &inner);
+        self.expr(&it.result, &inner);
     }
 }
 
