@@ -114,3 +114,23 @@ pub fn one_step(name: &str, action: &str, with: serde_json::Value) -> String {
          steps:\n  only:\n    targets: all\n    do: {action}\n    with: {with}\n"
     )
 }
+
+/// Waits until every node has applied the same, with the same hash of its state.
+pub async fn same_state_everywhere(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut operators = Vec::new();
+    for node in &cluster.nodes {
+        operators.push(cluster.operator_at(node)?);
+    }
+    cordon::demo::world::level("the same state on every node", RUN_MAX, async || {
+        let mut seen = Vec::new();
+        for operator in &operators {
+            let status = operator.cluster_status().await?;
+            let own = status.members.into_iter().find(|member| member.self_);
+            seen.push(own.map(|member| (member.applied_index, member.state_hash)));
+        }
+        let same = seen.iter().all(|state| state.is_some() && *state == seen[0]);
+        Ok(if same { Ok(()) } else { Err(format!("{seen:?}")) })
+    })
+    .await?;
+    Ok(())
+}
