@@ -107,10 +107,10 @@ impl Deployment {
     }
 }
 
-/// A playbook of one step on all agents that are online.
+/// A playbook of one step on all agents, whether they are online at the moment or not.
 pub fn one_step(name: &str, action: &str, with: serde_json::Value) -> String {
     format!(
-        "playbook: {name}\nversion: 1\ntargets:\n  all: {{select: \"agent.online\", max: 1000}}\n\
+        "playbook: {name}\nversion: 1\ntargets:\n  all: {{select: \"agent.id != ''\", max: 1000}}\n\
          steps:\n  only:\n    targets: all\n    do: {action}\n    with: {with}\n"
     )
 }
