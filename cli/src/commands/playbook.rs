@@ -29,7 +29,11 @@ pub fn run(out: Output, command: &Playbook) -> Result<u8> {
         let yaml = read(name)?;
         let (text, item) = match playbook::compile(&yaml) {
             Ok(compiled) => {
-                let mut text = format!("{name}: valid, {} steps\n", compiled.manifest.step_count());
+                let steps = match compiled.manifest.step_count() {
+                    1 => "1 step".to_owned(),
+                    many => format!("{many} steps"),
+                };
+                let mut text = format!("{name}: valid, {steps}\n");
                 for warning in &compiled.warnings {
                     text.push_str(&in_lines(&warning.to_string()));
                 }
