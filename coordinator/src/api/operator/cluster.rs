@@ -43,6 +43,8 @@ impl Operators {
                     Some(peer) if raft.leader == Some(this) && id != this && !peer.recently_active => {
                         "unreachable"
                     }
+                    // In the address book, but not (or no longer) among raft's members.
+                    None if raft.leader == Some(this) && id != this => "unreachable",
                     _ => "follower",
                 };
                 let is_self = id == this;

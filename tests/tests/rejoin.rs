@@ -1,0 +1,92 @@
+//! A follower whose disk is lost comes back as a new member: a learner first, by snapshot, then a voter.
+
+mod support;
+
+use std::time::Duration;
+
+use cordon::demo::world::{Cluster, level, request_id};
+use proto::v1;
+
+/// Writes before the loss.
+const WRITES: usize = 300;
+
+#[test]
+fn a_wiped_follower_rejoins_as_a_new_learner() {
+    support::in_world(async |mut world| {
+        let mut cluster = Cluster::start(&mut world, 3).await?;
+        let leader = cluster.leader(None).await?.name().to_owned();
+        let operator = cluster.operator()?;
+        for _ in 0..WRITES {
+            operator.create_token("").await?;
+        }
+
+        let lost = cluster
+            .nodes
+            .iter()
+            .position(|node| node.name() != leader)
+            .expect("two nodes follow");
+        let lost = cluster.nodes.remove(lost);
+        lost.kill().await?;
+        std::fs::remove_dir_all(lost.home().join("data"))?;
+        let remove = v1::RemoveMemberRequest {
+            raft_id: lost.member.raft_id,
+            request_id: request_id(),
+        };
+        // The leader itself: only it changes the membership.
+        let leader = cluster.leader(None).await?;
+        let operator = cluster.operator_at(leader)?;
+        operator
+            .call("RemoveMember", async |mut api| {
+                api.remove_member(remove.clone()).await
+            })
+            .await?;
+
+        let joiner = cluster.prepare_joiner(&mut world, "c4").await?;
+        assert!(cluster.info().members.iter().all(|member| member.raft_id != 0));
+        assert_ne!(
+            joiner.member.raft_id, lost.member.raft_id,
+            "an id is never used again"
+        );
+        joiner.start().await?;
+        joiner.ready().await?;
+        let member = &joiner.member;
+        let add = v1::AddMemberRequest {
+            raft_id: member.raft_id,
+            node_id: member.name.clone(),
+            peer_endpoint: member.endpoint(member.peer_port),
+            agent_endpoint: member.endpoint(member.agent_port),
+            operator_endpoint: member.endpoint(member.operator_port),
+            request_id: request_id(),
+        };
+        operator
+            .call("AddMember", async |mut api| api.add_member(add.clone()).await)
+            .await?;
+        level(
+            "the new member being a voter",
+            Duration::from_secs(60),
+            async || {
+                let status = operator.cluster_status().await?;
+                let role = status
+                    .members
+                    .iter()
+                    .find(|one| one.raft_id == member.raft_id)
+                    .map(|one| one.role.clone());
+                Ok(match role.as_deref() {
+                    Some("follower" | "leader") => Ok(()),
+                    other => Err(format!("{other:?}")),
+                })
+            },
+        )
+        .await?;
+        cluster.nodes.push(joiner);
+        support::same_state_everywhere(&cluster).await?;
+
+        // It counts: with the other old node gone, the new one and one old one are a majority.
+        let leader = cluster.leader(None).await?;
+        leader.kill().await?;
+        cluster.leader(Some(leader.name())).await?;
+        cluster.operator()?.create_token("").await?;
+        cluster.shut_down().await?;
+        Ok(())
+    });
+}
