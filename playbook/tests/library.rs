@@ -34,3 +34,26 @@ fn ransomware_contain_becomes_a_plan() {
         ["processes"]
     );
 }
+
+#[test]
+fn a_pattern_holds_the_whole_text() {
+    let text = r#"
+playbook: pattern
+version: 1
+inputs: {ticket: {type: string, pattern: "INC[0-9]+"}, when: {type: timestamp, default: "2026-01-01T00:00:00Z"}}
+steps: {a: {decide: [{else: {x: "${inputs.ticket}"}}]}}
+"#;
+    let manifest = playbook::compile(text).expect("it compiles").manifest;
+    assert!(playbook::bind_inputs(&manifest, &json!({"ticket": "INC42"})).is_ok());
+    for bad in ["xINC42", "INC42x", "", "INC"] {
+        let problems = playbook::bind_inputs(&manifest, &json!({"ticket": bad})).expect_err(bad);
+        assert!(problems.to_string().contains("does not match"), "{problems}");
+    }
+    let broken = text.replace("[0-9]+", "[0-9");
+    assert!(
+        playbook::compile(&broken)
+            .expect_err("no pattern")
+            .to_string()
+            .contains("E0111")
+    );
+}
