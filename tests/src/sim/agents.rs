@@ -166,10 +166,10 @@ impl World {
         if sim.life != life {
             return;
         }
-        if let Input::Lost { connection, .. } = &input {
-            if sim.link.as_ref().is_some_and(|l| l.connection == *connection) {
-                sim.link = None;
-            }
+        if let Input::Lost { connection, .. } = &input
+            && sim.link.as_ref().is_some_and(|l| l.connection == *connection)
+        {
+            sim.link = None;
         }
         if let Input::Wake = input {
             sim.wake_at_ms = None;
@@ -218,7 +218,7 @@ impl World {
                 }
                 Output::WriteIntent(intent) => self.journal_write(number, Write::Intent(intent)),
                 Output::WriteOutcome { key, outcome } => {
-                    self.journal_write(number, Write::Outcome(key, outcome))
+                    self.journal_write(number, Write::Outcome(key, outcome));
                 }
                 Output::Acknowledge(key) => self.agents[number].record(&key).acknowledged = true,
                 Output::Forget { keys, floor } => {
@@ -517,10 +517,10 @@ impl World {
                 .as_ref()
                 .filter(|l| l.node == node)
                 .map(|l| l.connection);
-            if let Some(connection) = connection {
-                if self.rng.percent(70) {
-                    self.break_link(number, connection);
-                }
+            if let Some(connection) = connection
+                && self.rng.percent(70)
+            {
+                self.break_link(number, connection);
             }
         }
     }
