@@ -55,11 +55,14 @@ fn findings(validator: &Validator, value: &Value) -> Vec<String> {
     if validator.is_valid(value) {
         return Vec::new();
     }
-    validator
+    let mut findings: Vec<String> = validator
         .iter_errors(value)
         .take(FINDINGS_MAX)
         .map(|error| describe(&error))
-        .collect()
+        .collect();
+    // The order of a map's keys is not the same in every build.
+    findings.sort();
+    findings
 }
 
 /// Says where and what. The offending value itself is left out: it may be large, secret or hostile.
