@@ -121,7 +121,13 @@ pub async fn isolate(
         (nft, _) => nft?,
     };
     let confirm_within = order.confirm_within.max(CONFIRM_WITHIN_MIN);
-    let mut warnings = narrow_to_kernel(&nft, &mut spec, confirm_within).await?;
+    let mut warnings = match narrow_to_kernel(&nft, &mut spec, confirm_within).await {
+        // Even `nft -c` asks the kernel, which answers root only.
+        Err(error) if error.code == "denied" && environment.isolation == IsolationMode::Check => {
+            return Ok(Isolated::checked(&spec, vec!["check_only", "nft_denied"]));
+        }
+        narrowed => narrowed?,
+    };
     if environment.isolation == IsolationMode::Check {
         warnings.insert(0, "check_only");
         return Ok(Isolated::checked(&spec, warnings));

@@ -49,20 +49,36 @@ pub fn only_where_found(tasks: &[v1::Task], hosts: &[PlantedHost], action: &str)
     Ok(())
 }
 
-/// The planted process, and no other, was killed on each infected host.
-pub fn right_processes(tasks: &[v1::Task], hosts: &[PlantedHost]) -> Result<(), String> {
-    for host in hosts.iter().filter(|host| host.part == Part::Infected) {
-        let killed: Vec<u64> = tasks
+/// The planted processes, and no others, were killed: each on its own host where hosts have processes of
+/// their own (`apart`), and all of them by whichever agent came first where they share one computer's.
+pub fn right_processes(tasks: &[v1::Task], hosts: &[PlantedHost], apart: bool) -> Result<(), String> {
+    let killed_on = |host: &str| -> BTreeSet<u64> {
+        tasks
             .iter()
-            .filter(|task| task.action == "process.kill" && task.agent_id == host.id)
+            .filter(|task| task.action == "process.kill" && task.agent_id == host)
             .flat_map(|task| list(task, "killed"))
             .filter_map(|process| process["pid"].as_u64())
-            .collect();
-        let expected: Vec<u64> = host.pid.map(u64::from).into_iter().collect();
+            .collect()
+    };
+    let infected = hosts.iter().filter(|host| host.part == Part::Infected);
+    let sets: Vec<(String, BTreeSet<u64>, BTreeSet<u64>)> = infected
+        .map(|host| {
+            (
+                host.id.clone(),
+                killed_on(&host.id),
+                host.pid.map(u64::from).into_iter().collect(),
+            )
+        })
+        .collect();
+    let all = |which: fn(&(String, BTreeSet<u64>, BTreeSet<u64>)) -> &BTreeSet<u64>| -> BTreeSet<u64> {
+        sets.iter().flat_map(which).copied().collect()
+    };
+    let together = ("all hosts".to_owned(), all(|set| &set.1), all(|set| &set.2));
+    let compared = if apart { sets } else { vec![together] };
+    for (host, killed, expected) in compared {
         if killed != expected {
             return Err(format!(
-                "on {} the processes {killed:?} were killed, not {expected:?}",
-                host.id
+                "on {host} the processes {killed:?} were killed, not {expected:?}"
             ));
         }
     }

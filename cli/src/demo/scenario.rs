@@ -236,7 +236,7 @@ async fn act(
         ),
         Check::new(
             "killed the planted process only",
-            check::right_processes(&tasks, &hosts),
+            check::right_processes(&tasks, &hosts, real),
         ),
         Check::new(
             "the planted processes are gone, all others live",
