@@ -140,7 +140,9 @@ async fn set_up(args: &Args, story: &Story, mut world: World) -> Result<Stage, W
     story.step("Fresh certificates, and three coordinators that elect a leader");
     let other = world.machine("other").await?;
     other.listen(OTHER_PORT).await?;
-    let cluster = Cluster::start(&mut world, COORDINATORS).await?;
+    let cluster = Cluster::prepare(&mut world, COORDINATORS).await?;
+    cluster.allow_full_disk()?;
+    cluster.launch().await?;
     story.detail(&format!("leader: {}", cluster.leader(None).await?.name()));
 
     story.step(&format!("{} agents join with one-time tokens", args.agents));
