@@ -63,17 +63,13 @@ pub fn right_processes(tasks: &[v1::Task], hosts: &[PlantedHost], apart: bool) -
     let infected = hosts.iter().filter(|host| host.part == Part::Infected);
     let sets: Vec<(String, BTreeSet<u64>, BTreeSet<u64>)> = infected
         .map(|host| {
-            (
-                host.id.clone(),
-                killed_on(&host.id),
-                host.pid.map(u64::from).into_iter().collect(),
-            )
+            let planted = host.pid.map(u64::from).into_iter().collect();
+            (host.id.clone(), killed_on(&host.id), planted)
         })
         .collect();
-    let all = |which: fn(&(String, BTreeSet<u64>, BTreeSet<u64>)) -> &BTreeSet<u64>| -> BTreeSet<u64> {
-        sets.iter().flat_map(which).copied().collect()
-    };
-    let together = ("all hosts".to_owned(), all(|set| &set.1), all(|set| &set.2));
+    let all_killed = sets.iter().flat_map(|(_, killed, _)| killed).copied().collect();
+    let all_planted = sets.iter().flat_map(|(_, _, planted)| planted).copied().collect();
+    let together = ("all hosts".to_owned(), all_killed, all_planted);
     let compared = if apart { sets } else { vec![together] };
     for (host, killed, expected) in compared {
         if killed != expected {
