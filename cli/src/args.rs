@@ -264,6 +264,8 @@ pub enum Cluster {
         agent: String,
         #[arg(long, value_name = "HOST:PORT")]
         operator: String,
+        #[arg(long, value_name = "HOST:PORT")]
+        enroll: String,
     },
     /// Remove a member for good.
     Remove { raft_id: u64 },

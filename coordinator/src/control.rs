@@ -94,6 +94,11 @@ impl Control {
         &self.inner.raft
     }
 
+    /// The way to the other nodes.
+    pub(crate) fn peers(&self) -> &PeerClients {
+        &self.inner.peers
+    }
+
     /// Commits a command and gives the index and the reply, wherever the leader is. A refusal is a reply.
     pub async fn submit(&self, mut envelope: Envelope) -> Result<(u64, Reply), SubmitError> {
         let _slot = self.slot()?;

@@ -26,4 +26,5 @@ pub mod hub;
 pub mod identity;
 pub mod leader;
 pub mod raft;
+pub mod reshape;
 pub mod storage;

@@ -32,9 +32,9 @@ fn a_wiped_follower_rejoins_as_a_new_learner() {
             raft_id: lost.member.raft_id,
             request_id: request_id(),
         };
-        // The leader itself: only it changes the membership.
-        let leader = cluster.leader(None).await?;
-        let operator = cluster.operator_at(leader)?;
+        // Any node takes it: here the one that neither leads nor is lost.
+        let follower = cluster.nodes.iter().find(|node| node.name() != leader);
+        let operator = cluster.operator_at(follower.expect("one node follows"))?;
         operator
             .call("RemoveMember", async |mut api| {
                 api.remove_member(remove.clone()).await
@@ -56,6 +56,7 @@ fn a_wiped_follower_rejoins_as_a_new_learner() {
             peer_endpoint: member.endpoint(member.peer_port),
             agent_endpoint: member.endpoint(member.agent_port),
             operator_endpoint: member.endpoint(member.operator_port),
+            enroll_endpoint: member.endpoint(member.enroll_port),
             request_id: request_id(),
         };
         operator
@@ -78,13 +79,27 @@ fn a_wiped_follower_rejoins_as_a_new_learner() {
             },
         )
         .await?;
+        let newest = member.raft_id;
         cluster.nodes.push(joiner);
         support::same_state_everywhere(&cluster).await?;
 
-        // It counts: with the other old node gone, the new one and one old one are a majority.
-        let leader = cluster.leader(None).await?;
-        leader.kill().await?;
-        cluster.leader(Some(leader.name())).await?;
+        // It can lead, whoever is asked for that.
+        operator
+            .call("TransferLeader", async |mut api| {
+                api.transfer_leader(v1::TransferLeaderRequest { raft_id: newest })
+                    .await
+            })
+            .await?;
+        level("the new member leading", Duration::from_secs(60), async || {
+            let name = cluster.leader(None).await?.name().to_owned();
+            Ok(if name == "c4" { Ok(()) } else { Err(name) })
+        })
+        .await?;
+
+        // And it counts: with an old node gone, the new one and the other old one are a majority.
+        let old = cluster.nodes.iter().find(|node| node.name() == leader);
+        old.expect("it still runs").kill().await?;
+        cluster.leader(Some(&leader)).await?;
         cluster.operator()?.create_token("").await?;
         cluster.shut_down().await?;
         Ok(())

@@ -22,6 +22,7 @@ pub async fn run(out: Output, client: &mut Client, command: Cluster) -> Result<u
             peer,
             agent,
             operator,
+            enroll,
         } => {
             let request = AddMemberRequest {
                 raft_id,
@@ -29,6 +30,7 @@ pub async fn run(out: Output, client: &mut Client, command: Cluster) -> Result<u
                 peer_endpoint: peer,
                 agent_endpoint: agent,
                 operator_endpoint: operator,
+                enroll_endpoint: enroll,
                 request_id: request_id(),
             };
             client

@@ -89,12 +89,13 @@ pub fn coordinator(out: Output, command: &Coordinator) -> Result<u8> {
             let (home, member) = init::add_coordinator(dir, &mut cluster, add.parse()?)?;
             let text = format!(
                 "Made {home}.\nCopy it to the new coordinator, start it there, then:\n  \
-                 cordon cluster add {} --raft-id {} --peer {} --agent {} --operator {}\n",
+                 cordon cluster add {} --raft-id {} --peer {} --agent {} --operator {} --enroll {}\n",
                 member.name,
                 member.raft_id,
                 member.endpoint(member.peer_port),
                 member.endpoint(member.agent_port),
                 member.endpoint(member.operator_port),
+                member.endpoint(member.enroll_port),
                 home = home.display(),
             );
             (

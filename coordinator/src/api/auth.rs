@@ -70,6 +70,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/cordon.v1.RaftService/Messages", &[PeerRole]),
     ("/cordon.v1.RaftService/Snapshot", &[PeerRole]),
     ("/cordon.v1.PeerService/Forward", &[PeerRole]),
+    ("/cordon.v1.PeerService/Reshape", &[PeerRole]),
     ("/cordon.v1.PeerService/StatBlob", &[PeerRole]),
     ("/cordon.v1.PeerService/GetBlob", &[PeerRole]),
     ("/cordon.v1.PeerService/PutBlob", &[PeerRole]),

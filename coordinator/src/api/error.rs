@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 
 use crate::control::{QueryError, SubmitError};
 use crate::evidence::EvidenceError;
+use crate::reshape::ReshapeError;
 
 /// The metadata key of the stable code.
 pub const CODE_KEY: &str = "cordon-code";
@@ -76,13 +77,23 @@ pub enum ApiError {
     Evidence(#[from] EvidenceError),
     /// A change of membership, or of the leader, did not come about.
     #[error("the cluster was not changed: {0}")]
-    Membership(String),
+    Reshape(String),
     /// A certificate could not be made.
     #[error("the certificate could not be issued: {0}")]
     Issue(String),
     /// Something that must not happen.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl From<ReshapeError> for ApiError {
+    fn from(error: ReshapeError) -> ApiError {
+        match error {
+            ReshapeError::Refused(why) | ReshapeError::Pending(why) => ApiError::Reshape(why),
+            ReshapeError::NotLeader => SubmitError::NoLeader.into(),
+            ReshapeError::Submit(error) => error.into(),
+        }
+    }
 }
 
 impl From<ApiError> for Status {
@@ -144,7 +155,7 @@ fn describe(error: &ApiError) -> (Code, &'static str, &'static str) {
         ApiError::Query(QueryError::NoLeader) => NO_LEADER,
         ApiError::Query(QueryError::Halted) => HALTED,
         ApiError::Evidence(error) => describe_evidence(error),
-        ApiError::Membership(_) => (
+        ApiError::Reshape(_) => (
             Code::FailedPrecondition,
             "membership",
             "`cordon cluster status` shows the members and who leads; change one at a time",

@@ -55,15 +55,16 @@ impl State {
                 node.node.0
             )));
         }
+        // A node keeps its name and its raft id together; only its addresses may change.
         if let Some(other) = self
             .nodes
             .by_id
             .values()
-            .find(|n| n.name == node.name && n.node != node.node)
+            .find(|n| (n.name == node.name) != (n.node == node.node))
         {
             return Err(Refusal::Exists {
                 what: "node".into(),
-                name: other.name.clone(),
+                name: format!("{} (raft id {})", other.name, other.node.0),
             });
         }
         if !self.nodes.by_id.contains_key(&node.node) {

@@ -244,6 +244,18 @@ impl World {
                     },
                 );
             }
+            "put-node" => {
+                let at = |port: u32| format!("{}:{port}", plain[1]);
+                let node = NodeInfo {
+                    node: NodeId(plain[0].parse().expect("a node")),
+                    name: plain[1].into(),
+                    peer_endpoint: at(7402),
+                    agent_endpoint: at(7401),
+                    operator_endpoint: at(7400),
+                    enroll_endpoint: at(7403),
+                };
+                self.ask(self.actor.clone(), Command::PutNode(node));
+            }
             "remove-node" => self.ask(
                 self.actor.clone(),
                 Command::RemoveNode {

@@ -1,13 +1,13 @@
 //! The cluster and its members, as operators see and change them.
 
+use engine::Command;
 use engine::command::NodeInfo;
 use engine::id::NodeId;
-use engine::{Actor, Command, Envelope, Reply};
 use proto::v1;
 
 use super::{Operators, parse};
 use crate::api::error::ApiError;
-use crate::raft::Change;
+use crate::reshape::Reshape;
 
 impl Operators {
     pub(super) async fn status(&self, operator: String) -> Result<v1::StatusReply, ApiError> {
@@ -79,7 +79,6 @@ impl Operators {
         operator: String,
         asked: v1::AddMemberRequest,
     ) -> Result<v1::AddMemberReply, ApiError> {
-        self.check_leads()?;
         let name: engine::id::AgentId = parse("node_id", &asked.node_id)?;
         let node = NodeInfo {
             node: NodeId(asked.raft_id),
@@ -87,12 +86,11 @@ impl Operators {
             peer_endpoint: endpoint("peer_endpoint", asked.peer_endpoint)?,
             agent_endpoint: endpoint("agent_endpoint", asked.agent_endpoint)?,
             operator_endpoint: endpoint("operator_endpoint", asked.operator_endpoint)?,
-            // A node that joins later serves no enrolment until the address book says where.
-            enroll_endpoint: String::new(),
+            enroll_endpoint: endpoint("enroll_endpoint", asked.enroll_endpoint)?,
         };
         self.submit(operator, &asked.request_id, Command::PutNode(node))
             .await?;
-        self.change(Change::AddLearner(asked.raft_id)).await?;
+        self.control.reshape(Reshape::Add(asked.raft_id)).await?;
         Ok(v1::AddMemberReply {})
     }
 
@@ -102,19 +100,11 @@ impl Operators {
         operator: String,
         asked: v1::RemoveMemberRequest,
     ) -> Result<v1::RemoveMemberReply, ApiError> {
-        self.check_leads()?;
-        self.change(Change::Remove(asked.raft_id)).await?;
-        let envelope = Envelope {
-            request: super::request(&asked.request_id)?,
-            actor: Actor::Operator(operator),
-            command: Command::RemoveNode {
-                node: NodeId(asked.raft_id),
-            },
-        };
-        match self.control.submit(envelope).await?.1 {
-            Reply::Refused(refusal) => Err(refusal.into()),
-            _ => Ok(v1::RemoveMemberReply {}),
-        }
+        self.control.reshape(Reshape::Remove(asked.raft_id)).await?;
+        let node = NodeId(asked.raft_id);
+        self.submit(operator, &asked.request_id, Command::RemoveNode { node })
+            .await?;
+        Ok(v1::RemoveMemberReply {})
     }
 
     pub(super) async fn transfer_leader(
@@ -122,30 +112,9 @@ impl Operators {
         operator: String,
         asked: v1::TransferLeaderRequest,
     ) -> Result<v1::TransferLeaderReply, ApiError> {
-        self.check_leads()?;
         tracing::info!(operator, to = asked.raft_id, "an operator moves the leadership");
-        let moved = self.control.raft().transfer_leader(asked.raft_id).await;
-        moved.map_err(|error| ApiError::Membership(error.to_string()))?;
+        self.control.reshape(Reshape::Lead(asked.raft_id)).await?;
         Ok(v1::TransferLeaderReply {})
-    }
-
-    async fn change(&self, change: Change) -> Result<(), ApiError> {
-        let changed = self.control.raft().change_membership(change).await;
-        changed.map_err(|error| ApiError::Membership(error.to_string()))
-    }
-
-    fn check_leads(&self) -> Result<(), ApiError> {
-        let raft = self.control.raft().status();
-        if raft.leader == Some(self.control.node().0) {
-            return Ok(());
-        }
-        let leader = self
-            .control
-            .local(|state| raft.leader.map(|id| node_name(state, id)));
-        Err(ApiError::Membership(match leader {
-            Some(leader) => format!("only the leader changes it: ask node {leader}"),
-            None => "there is no leader now".into(),
-        }))
     }
 }
 

@@ -17,6 +17,7 @@ use proto::v1::peer_service_client::PeerServiceClient;
 use tonic::transport::Channel;
 
 use crate::api::limits;
+use crate::reshape::{Reshape, ReshapeError};
 
 /// How long a connection to a peer may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -153,16 +154,43 @@ impl PeerClients {
                     "the leader's reply is not readable: {error}"
                 ))),
             },
-            Some(v1::forward_reply::Result::Error(error)) => Err(match error.code.as_str() {
-                "not_leader" => ForwardError::NotLeader,
-                "busy" => ForwardError::Busy,
-                "too_large" => ForwardError::TooLarge,
-                "halted" => ForwardError::Halted,
-                _ => ForwardError::OutcomeUnknown(error.message),
-            }),
+            Some(v1::forward_reply::Result::Error(error)) => Err(forward_error(error)),
             None => Err(ForwardError::OutcomeUnknown(
                 "the leader's answer is empty".into(),
             )),
+        }
+    }
+
+    /// Has the leader make a change of the cluster's shape. The inner error is the leader's own decision.
+    pub async fn reshape(
+        &self,
+        leader: NodeId,
+        reshape: Reshape,
+    ) -> Result<Result<(), ReshapeError>, ForwardError> {
+        use v1::reshape_request::Reshape as Asked;
+
+        let mut client = self
+            .client(leader)
+            .await
+            .map_err(|error| ForwardError::Unreachable(error.to_string()))?;
+        let mut request = tonic::Request::new(v1::ReshapeRequest {
+            cluster_id: self.inner.cluster.to_string(),
+            reshape: Some(match reshape {
+                Reshape::Add(id) => Asked::Add(id),
+                Reshape::Remove(id) => Asked::Remove(id),
+                Reshape::Lead(id) => Asked::Lead(id),
+            }),
+        });
+        request.set_timeout(FORWARD_TIMEOUT);
+        let answer = client.reshape(request).await.map_err(|status| {
+            self.forget(leader);
+            ForwardError::OutcomeUnknown(status.message().to_owned())
+        })?;
+        match answer.into_inner().error {
+            None => Ok(Ok(())),
+            Some(error) if error.code == "refused" => Ok(Err(ReshapeError::Refused(error.message))),
+            Some(error) if error.code == "pending" => Ok(Err(ReshapeError::Pending(error.message))),
+            Some(error) => Err(forward_error(error)),
         }
     }
 
@@ -301,5 +329,15 @@ impl PeerClients {
                 Err(status.into())
             }
         }
+    }
+}
+
+fn forward_error(error: v1::ForwardError) -> ForwardError {
+    match error.code.as_str() {
+        "not_leader" => ForwardError::NotLeader,
+        "busy" => ForwardError::Busy,
+        "too_large" => ForwardError::TooLarge,
+        "halted" => ForwardError::Halted,
+        _ => ForwardError::OutcomeUnknown(error.message),
     }
 }

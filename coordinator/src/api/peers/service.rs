@@ -12,11 +12,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::auth::{self, Caller};
 use crate::api::error::ApiError;
-use crate::control::Control;
+use crate::control::{Control, SubmitError};
 use crate::evidence::Evidence;
 use crate::evidence::EvidenceError;
 use crate::evidence::partial::partial_name;
 use crate::raft::ProposeError;
+use crate::reshape::{Reshape, ReshapeError};
 
 /// The peers' service, replication apart.
 pub struct Peers {
@@ -135,6 +136,27 @@ impl PeerService for Peers {
         Ok(Response::new(v1::ForwardReply { result: Some(result) }))
     }
 
+    async fn reshape(
+        &self,
+        request: Request<v1::ReshapeRequest>,
+    ) -> Result<Response<v1::ReshapeReply>, Status> {
+        use v1::reshape_request::Reshape as Asked;
+
+        self.check(&request, &request.get_ref().cluster_id)?;
+        let reshape = match request.get_ref().reshape {
+            Some(Asked::Add(id)) => Reshape::Add(id),
+            Some(Asked::Remove(id)) => Reshape::Remove(id),
+            Some(Asked::Lead(id)) => Reshape::Lead(id),
+            None => Err(ApiError::Invalid {
+                field: "reshape",
+                problem: "it asks for no change that this node knows".into(),
+            })?,
+        };
+        let changed = self.control.reshape_here(reshape).await;
+        let error = changed.err().map(|error| reshape_error(&error));
+        Ok(Response::new(v1::ReshapeReply { error }))
+    }
+
     async fn stat_blob(
         &self,
         request: Request<v1::StatBlobRequest>,
@@ -227,5 +249,22 @@ fn forward_error(error: &ProposeError) -> v1::ForwardError {
         code: code.into(),
         message: error.to_string(),
         leader,
+    }
+}
+
+fn reshape_error(error: &ReshapeError) -> v1::ForwardError {
+    let code = match error {
+        ReshapeError::Refused(_) => "refused",
+        ReshapeError::Pending(_) => "pending",
+        ReshapeError::NotLeader | ReshapeError::Submit(SubmitError::NoLeader) => "not_leader",
+        ReshapeError::Submit(SubmitError::Busy) => "busy",
+        ReshapeError::Submit(SubmitError::OutcomeUnknown) => "outcome_unknown",
+        ReshapeError::Submit(SubmitError::TooLarge) => "too_large",
+        ReshapeError::Submit(SubmitError::Halted) => "halted",
+    };
+    v1::ForwardError {
+        code: code.into(),
+        message: error.to_string(),
+        leader: 0,
     }
 }
