@@ -1,6 +1,6 @@
 //! The playbook language, pure: YAML text to a [`manifest::Manifest`], and the evaluation of its expressions.
 //!
-//! - [`compile`]: text to manifest; every problem at once, each with its place, a reason and a mend.
+//! - [`compile()`]: text to manifest; every problem at once, each with its place, a reason and a mend.
 //! - [`bind_inputs`], [`resolve_targets`]: a manifest becomes a plan.
 //! - [`eval`]: expressions under limits, for the planner.
 //! - [`library`]: playbooks that come with Cordon.

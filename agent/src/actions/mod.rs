@@ -3,7 +3,7 @@
 //! An action gets a [`Context`] and gives a JSON object that fits the catalogue's schema, or an
 //! [`ActionError`]. Its parameters become a typed struct at once ([`parameters`]); its files are opened
 //! by [`beneath`] and its trees walked by [`walk`], and by nothing else, so that no action can leave the
-//! roots of the local policy or follow a link. Lists are bounded ([`output`]) and say when they are cut.
+//! roots of the local policy or follow a link. Lists are bounded ([`mod@output`]) and say when they are cut.
 //!
 //! Deliberately absent: a shell, and any way to run a command that is not one of Cordon's own.
 

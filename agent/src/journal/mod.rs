@@ -1,6 +1,6 @@
 //! What this agent was about to do and how it ended, on disk before it acts and before it reports.
 //!
-//! [`record`] holds the records, [`file`] the file that they are in, [`memory`] the journal of a swarm whose
+//! [`record`] holds the records, [`mod@file`] the file that they are in, [`memory`] the journal of a swarm whose
 //! agents need no disk, [`dump`] what people and tests read.
 
 pub mod dump;

@@ -56,7 +56,7 @@ impl Default for ConnectOptions {
 /// what `tls` shows by then; a caller with several endpoints gives the channel up instead.
 ///
 /// In TLS 1.3 a client is done before the server has judged its certificate, so a refusal by the server
-/// shows up on the first call, as a transport error: [`super::explain`] puts it into words.
+/// shows up on the first call, as a transport error: [`super::explain()`] puts it into words.
 ///
 /// # Errors
 /// What failed, with the endpoint.

@@ -210,7 +210,7 @@ impl TaskEvents {
     }
 }
 
-/// Sorted numbers as inclusive ranges: [1,2,3,7] is [[1,3],[7,7]].
+/// Sorted numbers as inclusive ranges: `[1,2,3,7]` is `[[1,3],[7,7]]`.
 fn ranges(sorted: &[u32]) -> Vec<(u32, u32)> {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for &n in sorted {
