@@ -300,17 +300,13 @@ async fn hand_over(raft: &RaftHandle) {
     if status.leader != Some(status.id) {
         return;
     }
-    let heirs = status
-        .peers
-        .iter()
-        .filter(|peer| peer.id != status.id && peer.is_voter && peer.recently_active);
-    let Some(heir) = heirs.max_by_key(|peer| peer.matched) else {
+    let Some(heir) = status.heir() else {
         return;
     };
-    match tokio::time::timeout(HAND_OVER, raft.transfer_leader(heir.id)).await {
-        Ok(Ok(())) => tracing::info!(to = heir.id, "handed the leadership over"),
+    match tokio::time::timeout(HAND_OVER, raft.transfer_leader(heir)).await {
+        Ok(Ok(())) => tracing::info!(to = heir, "handed the leadership over"),
         Ok(Err(error)) => tracing::info!(%error, "could not hand the leadership over"),
-        Err(_) => tracing::info!(to = heir.id, "the leadership was not taken over in time"),
+        Err(_) => tracing::info!(to = heir, "the leadership was not taken over in time"),
     }
 }
 

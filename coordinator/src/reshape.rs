@@ -89,6 +89,13 @@ impl Control {
             Reshape::Lead(to) => return self.raft().transfer_leader(to).await.map_err(not_transferred),
         };
         match self.raft().change_membership(change).await {
+            // It hands over first, and is removed by the next leader.
+            Err(ChangeError::Refused(ChangeRefused::Leads(_)))
+                if let Some(heir) = self.raft().status().heir() =>
+            {
+                self.raft().transfer_leader(heir).await.map_err(not_transferred)?;
+                Err(ReshapeError::NotLeader)
+            }
             Err(ChangeError::Refused(ChangeRefused::Member(_))) if matches!(reshape, Reshape::Add(_)) => {
                 Ok(())
             }

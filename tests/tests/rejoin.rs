@@ -1,4 +1,5 @@
-//! A follower whose disk is lost comes back as a new member: a learner first, by snapshot, then a voter.
+//! Members come and go: a follower whose disk is lost comes back as a new member, a learner first, by snapshot,
+//! then a voter; and a leader that is removed hands over first.
 
 mod support;
 
@@ -101,6 +102,35 @@ fn a_wiped_follower_rejoins_as_a_new_learner() {
         old.expect("it still runs").kill().await?;
         cluster.leader(Some(&leader)).await?;
         cluster.operator()?.create_token("").await?;
+        cluster.shut_down().await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_leader_that_is_removed_hands_over_first() {
+    support::in_world(async |mut world| {
+        let cluster = Cluster::start(&mut world, 3).await?;
+        let leader = cluster.leader(None).await?;
+        let follower = cluster.nodes.iter().find(|node| node.name() != leader.name());
+        let operator = cluster.operator_at(follower.expect("two nodes follow"))?;
+        let remove = v1::RemoveMemberRequest {
+            raft_id: leader.member.raft_id,
+            request_id: request_id(),
+        };
+        operator
+            .call("RemoveMember", async |mut api| {
+                api.remove_member(remove.clone()).await
+            })
+            .await?;
+
+        let status = operator.cluster_status().await?;
+        let left: Vec<_> = status.members.iter().map(|one| one.node_id.as_str()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(!left.contains(&leader.name()), "{left:?}");
+        // The two decide without it, also when it is gone.
+        leader.kill().await?;
+        operator.create_token("").await?;
         cluster.shut_down().await?;
         Ok(())
     });

@@ -181,6 +181,17 @@ pub struct RaftStatus {
     pub peers: Vec<PeerStatus>,
 }
 
+impl RaftStatus {
+    /// Who could lead best after this node, which leads now.
+    pub fn heir(&self) -> Option<u64> {
+        let heirs = self
+            .peers
+            .iter()
+            .filter(|peer| peer.id != self.id && peer.is_voter && peer.recently_active);
+        heirs.max_by_key(|peer| peer.matched).map(|peer| peer.id)
+    }
+}
+
 /// Another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
