@@ -50,7 +50,10 @@ pub enum ConfigError {
         owner: u32,
     },
     /// It is no valid TOML, or has a wrong key.
-    #[error("{}: {problem}", path.display())]
+    #[error(
+        "{}: {problem}\nCorrect it (docs/configuration.md lists the keys); `cordon-agent check --config FILE` tries again",
+        path.display()
+    )]
     Content {
         /// Which file.
         path: PathBuf,

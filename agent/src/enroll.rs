@@ -51,7 +51,8 @@ pub enum EnrollError {
     Refused(String),
     /// No answer.
     #[error(
-        "the cluster did not answer ({0}). The token may have been used: run the same command again, it is safe"
+        "the endpoint did not answer an enrolment ({0}). Is it the enrolment listener (port 7403 by default)? \
+         The token may have been used: run the same command again, it is safe"
     )]
     NoAnswer(String),
     /// The answer is no identity.

@@ -57,8 +57,15 @@ pub fn load(config: Option<&Path>, context: Option<&str>) -> Result<Context> {
             "name one with --config or $CORDON_CONFIG; `cordon init` makes one in operators/NAME/config.toml",
         )
     })?;
-    let file: File = toml::from_str(&text)
-        .map_err(|error| CliError::invalid(format!("{} is not understood: {error}", path.display())))?;
+    let file: File = toml::from_str(&text).map_err(|error| {
+        let error = error.to_string();
+        CliError::invalid(format!(
+            "{} is not understood: {}",
+            path.display(),
+            error.trim_end()
+        ))
+        .with_hint("correct the line shown; docs/cli.md lists the keys")
+    })?;
     pick(file, &path, context)
 }
 

@@ -47,10 +47,18 @@ impl CliError {
 
     /// A local file that could not be read or written.
     pub fn file(verb: &str, path: &Path, error: &io::Error) -> CliError {
-        CliError::new(
-            exit_codes::INVALID,
-            format!("cannot {verb} {}: {error}", path.display()),
-        )
+        let what = format!("cannot {verb} {}: {error}", path.display());
+        let error_kind = error.kind();
+        let cannot = CliError::new(exit_codes::INVALID, what);
+        match error_kind {
+            io::ErrorKind::NotFound => cannot.with_hint("check the path, and that its folder is there"),
+            io::ErrorKind::PermissionDenied => {
+                cannot.with_hint("check the owner and the mode: `ls -l` shows them")
+            }
+            io::ErrorKind::InvalidData => cannot.with_hint("save the file as UTF-8 text"),
+            io::ErrorKind::IsADirectory => cannot.with_hint("name a file, not a folder"),
+            _ => cannot,
+        }
     }
 }
 
@@ -127,7 +135,15 @@ impl From<certs::init::InitError> for CliError {
             InitError::NoSuchMember { .. } => exit_codes::NOT_FOUND,
             _ => exit_codes::INVALID,
         };
-        CliError::new(exit_code, error.to_string())
+        let hint = match error {
+            InitError::File(_) => Some("name the folder that `cordon init` made, as the user who owns it"),
+            _ => None,
+        };
+        let error = CliError::new(exit_code, error.to_string());
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
 }
 

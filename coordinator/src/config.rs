@@ -151,7 +151,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML of the right shape.
-    #[error("{}: {message}\n  mend: correct the line shown; the keys are listed in docs, and `cordon-coordinator check --config FILE` tries again", file.display())]
+    #[error("{}: {message}\n  mend: correct the line shown; docs/configuration.md lists the keys, and `cordon-coordinator check --config FILE` tries again", file.display())]
     Syntax {
         /// Which file.
         file: PathBuf,

@@ -243,15 +243,20 @@ pub(crate) fn check(input: &Input, value: &Value) -> Result<Value, String> {
         Value::Number(number) => number.as_f64(),
         _ => None,
     };
+    let what = if value.is_number() {
+        "the value"
+    } else {
+        "the length"
+    };
     if let (Some(size), Some(min)) = (size, input.min)
         && size < min
     {
-        return Err(format!("{size} is less than the least, {min}"));
+        return Err(format!("{what} {size} is less than the least, {min}"));
     }
     if let (Some(size), Some(max)) = (size, input.max)
         && size > max
     {
-        return Err(format!("{size} is more than the most, {max}"));
+        return Err(format!("{what} {size} is more than the most, {max}"));
     }
     if let (Some(pattern), Value::String(text)) = (&input.pattern, &value)
         && !self::pattern(pattern)?.is_match(text)

@@ -57,7 +57,7 @@ pub async fn run(out: Output, client: &mut Client, command: Cluster) -> Result<u
             client
                 .call(async |mut api| api.transfer_leader(TransferLeaderRequest { raft_id }).await)
                 .await?;
-            let text = format!("Asked member {raft_id} to lead.\n");
+            let text = format!("Member {raft_id} leads.\n");
             out.one(&text, &json!({ "raft_id": raft_id, "asked": true }))?;
         }
     }
@@ -79,12 +79,8 @@ async fn status(out: Output, client: &mut Client) -> Result<()> {
                     member.raft_id.to_string(),
                     member.role.clone(),
                     member.peer_endpoint.clone(),
-                    member.matched_index.to_string(),
-                    if member.applied_index == 0 {
-                        String::new()
-                    } else {
-                        member.applied_index.to_string()
-                    },
+                    known(member.matched_index),
+                    known(member.applied_index),
                     yes(member.self_),
                 ]
             })
@@ -102,4 +98,12 @@ async fn status(out: Output, client: &mut Client) -> Result<()> {
         "cluster_id": status.cluster_id, "committed_index": status.committed_index, "members": items,
     });
     out.one("", &value)
+}
+
+/// An index; 0 is one that the node which answers does not know.
+fn known(index: u64) -> String {
+    match index {
+        0 => String::new(),
+        index => index.to_string(),
+    }
 }

@@ -74,6 +74,7 @@ pub fn read(name: &str) -> Result<String> {
                 exit_codes::NOT_FOUND,
                 format!("there is no `{known}` in the library"),
             )
+            .with_hint(format!("it has: {}", library_names()))
         });
     }
     let path = Path::new(name);
@@ -186,4 +187,9 @@ fn shapes(problems: &[Problem]) -> Vec<Value> {
 /// Escapes all but the line breaks.
 fn in_lines(text: &str) -> String {
     text.lines().map(|line| clean(line) + "\n").collect()
+}
+
+fn library_names() -> String {
+    let names: Vec<&str> = playbook::library::all().iter().map(|(name, _)| *name).collect();
+    names.join(", ")
 }

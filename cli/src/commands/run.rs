@@ -140,6 +140,7 @@ fn inputs(args: &Start, checked: &Checked) -> Result<Map<String, Value>> {
                     "{} is not a JSON object of inputs: {error}",
                     path.display()
                 ))
+                .with_hint("write {\"name\": value, ...}")
             })?
         }
     };

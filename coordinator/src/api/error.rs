@@ -32,7 +32,7 @@ pub enum ApiError {
         problem: String,
     },
     /// The playbook does not compile, or cannot be planned: all problems, whole.
-    #[error("{0}")]
+    #[error("the playbook cannot be run as asked:\n{0}")]
     Playbook(String),
     /// A set that decides where something above `collect` is done goes by what hosts say of themselves.
     #[error(
