@@ -11,9 +11,10 @@ use agent::session::machine::{Machine, Settings};
 use catalogue::Impact;
 use engine::id::{AgentId, Digest};
 
+use super::event::Event;
 use super::invariants::Check;
 use super::network::AGENT_BASE;
-use super::world::{EPOCH_MS, Event, World, digest};
+use super::world::{EPOCH_MS, World, digest};
 
 /// What an agent says to a node.
 #[derive(Clone, Debug)]

@@ -1,7 +1,10 @@
 //! What goes wrong, and when.
 
+use super::event::Event;
+use super::invariants::Check;
 use super::network::AGENT_BASE;
 use super::rng::Rng;
+use super::world::World;
 
 /// One fault.
 #[derive(Clone, Debug)]
@@ -26,7 +29,7 @@ pub enum Fault {
 }
 
 /// Draws the next fault.
-pub fn draw(rng: &mut Rng, nodes: u64, agents: usize) -> Fault {
+fn draw(rng: &mut Rng, nodes: u64, agents: usize) -> Fault {
     let node = rng.between(1, nodes);
     match rng.below(12) {
         0..=3 => Fault::CrashNode {
@@ -71,5 +74,60 @@ pub fn draw(rng: &mut Rng, nodes: u64, agents: usize) -> Fault {
             node,
             skew_ms: rng.between(0, 20_000) as i64 - 10_000,
         },
+    }
+}
+
+impl World {
+    pub(super) fn fault(&mut self) -> Check {
+        if self.healed {
+            return Ok(());
+        }
+        let pause = self.rng.between(50_000, 1_200_000);
+        self.after(pause, Event::Fault);
+        let fault = draw(&mut self.rng, self.options.nodes, self.agents.len());
+        if self.options.trace {
+            println!("{:>12} fault {fault:?}", self.now_us);
+        }
+        match fault {
+            Fault::CrashNode { node, back_us } => {
+                if self.nodes[&node].is_alive() {
+                    self.crash_node(node);
+                    self.after(back_us, Event::NodeBack { node });
+                }
+            }
+            Fault::CrashAgent { agent, back_us } => {
+                if self.agents[agent].is_alive() {
+                    self.crash_agent(agent);
+                    self.after(back_us, Event::AgentBack { agent });
+                }
+            }
+            Fault::Cut { pairs, for_us } => {
+                for (from, to) in pairs {
+                    self.network.cut(from, to);
+                }
+                self.after(for_us, Event::Mend);
+            }
+            Fault::Weather {
+                drop_percent,
+                duplicate_percent,
+                delay_us_max,
+                for_us,
+            } => {
+                self.network.drop_percent = drop_percent;
+                self.network.duplicate_percent = duplicate_percent;
+                self.network.delay_us_max = delay_us_max;
+                self.after(for_us, Event::Weather);
+            }
+            Fault::SlowDisk {
+                node,
+                sync_us,
+                for_us,
+            } => {
+                self.nodes.get_mut(&node).expect("a node").sync_us = sync_us;
+                self.after(for_us, Event::SyncNormal { node });
+            }
+            Fault::Skew { node, skew_ms } => self.nodes.get_mut(&node).expect("a node").skew_ms = skew_ms,
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,8 @@
 //! randomness. Each file in `invariants` holds one property; all are checked after every step.
 
 pub mod agents;
+pub mod clients;
+pub mod event;
 pub mod faults;
 pub mod invariants;
 pub mod network;

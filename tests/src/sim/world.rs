@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::raft::{Input, PeerMessage, SnapshotWanted};
-use coordinator::storage::Checkpoint;
-use engine::command::{Command, Envelope, NodeInfo};
-use engine::id::{AgentId, NodeId, RequestId, RunId};
-use engine::{Actor, Reply, Timestamp};
+use engine::Timestamp;
+use engine::id::RunId;
 use sha2::Digest as _;
 
-use super::agents::{SimAgent, Up, Write};
-use super::faults::{self, Fault};
+use super::agents::SimAgent;
+use super::clients::{Client, setup_client};
+use super::event::Event;
 use super::invariants::termination::REST_US_MAX;
 use super::invariants::{Check, Invariants};
 use super::network::Network;
-use super::node::{SimNode, Waiting};
+use super::node::SimNode;
 use super::rng::Rng;
-use super::workload;
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -70,130 +67,6 @@ pub struct Violation {
     pub at_us: u64,
 }
 
-/// Something that will happen.
-#[derive(Clone, Debug)]
-pub(super) enum Event {
-    NodeTick {
-        node: u64,
-        life: u64,
-    },
-    NodeInput {
-        node: u64,
-        life: u64,
-        input: Box<Input>,
-    },
-    NodeFlush {
-        node: u64,
-        life: u64,
-    },
-    NodeBack {
-        node: u64,
-    },
-    Arrive {
-        from: u64,
-        to: u64,
-        packet: Packet,
-    },
-    Synced {
-        node: u64,
-        life: u64,
-        number: u64,
-    },
-    CheckpointDone {
-        node: u64,
-        life: u64,
-        checkpoint: Box<Checkpoint>,
-    },
-    Fetched {
-        node: u64,
-        life: u64,
-        wanted: SnapshotWanted,
-    },
-    SyncNormal {
-        node: u64,
-    },
-
-    AgentWake {
-        agent: usize,
-        life: u64,
-    },
-    AgentBack {
-        agent: usize,
-    },
-    AgentLink {
-        agent: usize,
-        life: u64,
-        connection: u64,
-        node: u64,
-    },
-    AgentInput {
-        agent: usize,
-        life: u64,
-        input: Box<agent::session::event::Input>,
-    },
-    AgentWrote {
-        agent: usize,
-        life: u64,
-        write: Write,
-    },
-    AgentEffect {
-        agent: usize,
-        life: u64,
-        run: u64,
-    },
-    AgentEnds {
-        agent: usize,
-        life: u64,
-        run: u64,
-    },
-    FromAgent {
-        agent: usize,
-        connection: u64,
-        node: u64,
-        life: u64,
-        up: Up,
-    },
-
-    ClientTry {
-        client: usize,
-        step: usize,
-    },
-    Fault,
-    FaultsEnd,
-    Mend,
-    Weather,
-    Look,
-}
-
-/// What passes between nodes.
-#[derive(Clone, Debug)]
-pub(super) enum Packet {
-    Raft {
-        message: PeerMessage,
-        from_leader: bool,
-    },
-    Hash {
-        index: u64,
-        hash: engine::id::Digest,
-    },
-    Forward {
-        id: u64,
-        envelope: Box<Envelope>,
-    },
-    ForwardReply {
-        id: u64,
-        result: Result<(u64, Reply), ()>,
-    },
-}
-
-/// A client: commands, one after another, each until it is answered.
-#[derive(Debug)]
-pub(super) struct Client {
-    pub script: Vec<(RequestId, Command)>,
-    pub at: usize,
-    pub pause_us_max: u64,
-}
-
 /// Everything.
 pub struct World {
     pub(super) seed: u64,
@@ -208,8 +81,8 @@ pub struct World {
     pub(super) clients: Vec<Client>,
     pub(super) invariants: Invariants,
     pub(super) runs: Vec<RunId>,
-    faults_end_us: u64,
-    healed: bool,
+    pub(super) faults_end_us: u64,
+    pub(super) healed: bool,
     events: u64,
     fingerprint: u64,
 }
@@ -271,7 +144,7 @@ impl World {
                 let text = format!("{event:?}");
                 println!("{:>12} {}", at, text.chars().take(400).collect::<String>());
             }
-            self.fingerprint = (self.fingerprint ^ at ^ kind_of(&event)).wrapping_mul(0x0100_0000_01b3);
+            self.fingerprint = (self.fingerprint ^ at ^ event.kind()).wrapping_mul(0x0100_0000_01b3);
             if let Event::Look = event {
                 if let Some(summary) = self.look()? {
                     return Ok(summary);
@@ -367,156 +240,6 @@ impl World {
         Timestamp((EPOCH_MS + self.now_us / 1_000).saturating_add_signed(skew))
     }
 
-    /// The client asks some node, and asks again until it is answered.
-    fn client_try(&mut self, client: usize, step: usize) -> Check {
-        if self.clients[client].at != step {
-            return Ok(());
-        }
-        let Some((request, command)) = self.clients[client].script.get(step).cloned() else {
-            return self.client_done(client);
-        };
-        self.after(2_000_000, Event::ClientTry { client, step });
-        let alive: Vec<u64> = self
-            .nodes
-            .values()
-            .filter(|n| n.is_alive())
-            .map(|n| n.id)
-            .collect();
-        if alive.is_empty() {
-            return Ok(());
-        }
-        let node = alive[self.rng.below(alive.len())];
-        let envelope = Envelope {
-            request: Some(request),
-            actor: Actor::Operator(format!("operator-{client}")),
-            command,
-        };
-        self.propose(node, envelope, Waiting::Client { client, step })
-    }
-
-    pub(super) fn client_answered(&mut self, client: usize, step: usize, index: u64, reply: &Reply) -> Check {
-        if self.clients[client].at != step {
-            return Ok(());
-        }
-        if let Reply::Refused(refusal) = reply {
-            let (_, command) = &self.clients[client].script[step];
-            // A run that has ended cannot be cancelled; everything else that clients here ask is valid.
-            if !matches!(command, Command::CancelRun { .. }) {
-                return Err(("acknowledged", format!("a valid command was refused: {refusal}")));
-            }
-        }
-        self.invariants.acknowledged.acknowledge(index);
-        self.clients[client].at += 1;
-        let pause = self.rng.between(1_000, self.clients[client].pause_us_max);
-        self.after(
-            pause,
-            Event::ClientTry {
-                client,
-                step: step + 1,
-            },
-        );
-        Ok(())
-    }
-
-    /// A script is through: behind the first one (the founding of the cluster) everything begins.
-    fn client_done(&mut self, client: usize) -> Check {
-        if client != 0 || self.clients.len() > 1 {
-            return Ok(());
-        }
-        for agent in 0..self.agents.len() {
-            let delay = self.rng.between(1_000, 200_000);
-            self.after(delay, Event::AgentBack { agent });
-        }
-        let manifests = workload::manifests();
-        let ids: Vec<AgentId> = self.agents.iter().map(|a| a.id.clone()).collect();
-        for client in 1..=2 {
-            let mut script = Vec::new();
-            for _ in 0..self.rng.between(1, 3) {
-                let start = workload::start_run(&mut self.rng, &manifests, &ids, EPOCH_MS);
-                let run = start.run;
-                self.runs.push(run);
-                script.push((
-                    RequestId(self.rng.uuid(EPOCH_MS)),
-                    Command::StartRun(Box::new(start)),
-                ));
-                if self.rng.percent(15) {
-                    let cancel = Command::CancelRun {
-                        run,
-                        reason: "a change of mind".to_owned(),
-                    };
-                    script.push((RequestId(self.rng.uuid(EPOCH_MS)), cancel));
-                }
-            }
-            self.clients.push(Client {
-                script,
-                at: 0,
-                pause_us_max: 4_000_000,
-            });
-            self.after(
-                self.now_us % 1_000 + 100_000,
-                Event::ClientTry { client, step: 0 },
-            );
-        }
-        self.healed = false;
-        self.faults_end_us = self.now_us + self.options.faults_us;
-        self.after(self.options.faults_us, Event::FaultsEnd);
-        self.after(300_000, Event::Fault);
-        Ok(())
-    }
-
-    fn fault(&mut self) -> Check {
-        if self.healed {
-            return Ok(());
-        }
-        let pause = self.rng.between(50_000, 1_200_000);
-        self.after(pause, Event::Fault);
-        let fault = faults::draw(&mut self.rng, self.options.nodes, self.agents.len());
-        if self.options.trace {
-            println!("{:>12} fault {fault:?}", self.now_us);
-        }
-        match fault {
-            Fault::CrashNode { node, back_us } => {
-                if self.nodes[&node].is_alive() {
-                    self.crash_node(node);
-                    self.after(back_us, Event::NodeBack { node });
-                }
-            }
-            Fault::CrashAgent { agent, back_us } => {
-                if self.agents[agent].is_alive() {
-                    self.crash_agent(agent);
-                    self.after(back_us, Event::AgentBack { agent });
-                }
-            }
-            Fault::Cut { pairs, for_us } => {
-                for (from, to) in pairs {
-                    self.network.cut(from, to);
-                }
-                self.after(for_us, Event::Mend);
-            }
-            Fault::Weather {
-                drop_percent,
-                duplicate_percent,
-                delay_us_max,
-                for_us,
-            } => {
-                self.network.drop_percent = drop_percent;
-                self.network.duplicate_percent = duplicate_percent;
-                self.network.delay_us_max = delay_us_max;
-                self.after(for_us, Event::Weather);
-            }
-            Fault::SlowDisk {
-                node,
-                sync_us,
-                for_us,
-            } => {
-                self.nodes.get_mut(&node).expect("a node").sync_us = sync_us;
-                self.after(for_us, Event::SyncNormal { node });
-            }
-            Fault::Skew { node, skew_ms } => self.nodes.get_mut(&node).expect("a node").skew_ms = skew_ms,
-        }
-        Ok(())
-    }
-
     /// The faults end: the network is fair again, and who is down comes back by the event that is due.
     fn heal(&mut self) -> Check {
         self.healed = true;
@@ -588,51 +311,6 @@ impl World {
     }
 }
 
-/// The founding of the cluster: its identity, and its agents.
-fn setup_client(rng: &mut Rng, options: &Options) -> Client {
-    let nodes = (1..=options.nodes)
-        .map(|id| NodeInfo {
-            node: NodeId(id),
-            name: format!("c{id}"),
-            peer_endpoint: format!("c{id}:7402"),
-            agent_endpoint: format!("c{id}:7401"),
-            operator_endpoint: format!("c{id}:7400"),
-            enroll_endpoint: format!("c{id}:7403"),
-        })
-        .collect();
-    let mut commands = vec![Command::Bootstrap {
-        cluster: rng.uuid(EPOCH_MS),
-        trust_domain: "sim.cordon".to_owned(),
-        nodes,
-    }];
-    for agent in 0..options.agents {
-        let id = SimAgent::id_of(agent);
-        let secret = digest(&format!("token of {id}"));
-        commands.push(Command::CreateToken {
-            id: format!("token-{agent}"),
-            hash: secret,
-            uses: 1,
-            expires_at: Timestamp(EPOCH_MS + 86_400_000),
-            labels: BTreeMap::new(),
-            agent: Some(id.clone()),
-        });
-        commands.push(Command::Enroll {
-            token: secret,
-            key: SimAgent::key_of(agent),
-            hostname: id.as_str().to_owned(),
-        });
-    }
-    let script = commands
-        .into_iter()
-        .map(|c| (RequestId(rng.uuid(EPOCH_MS)), c))
-        .collect();
-    Client {
-        script,
-        at: 0,
-        pause_us_max: 2_000,
-    }
-}
-
 /// A SHA-256 of a text.
 pub(super) fn digest(text: &str) -> engine::id::Digest {
     engine::id::Digest(sha2::Sha256::digest(text.as_bytes()).into())
@@ -643,17 +321,4 @@ pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| {
         (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
     })
-}
-
-fn kind_of(event: &Event) -> u64 {
-    // The fingerprint wants to tell event kinds apart, not their order in the source.
-    match event {
-        Event::NodeTick { node, .. } => 100 + node,
-        Event::Arrive { from, to, .. } => 200 + from * 10 + to,
-        Event::Synced { node, number, .. } => 300 + node + number * 1_000,
-        Event::AgentEffect { agent, run, .. } => 400 + *agent as u64 + run * 1_000,
-        Event::FromAgent { agent, node, .. } => 500 + *agent as u64 * 10 + node,
-        Event::ClientTry { client, step } => 600 + *client as u64 * 10 + *step as u64,
-        _ => 700,
-    }
 }

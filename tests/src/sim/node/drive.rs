@@ -8,8 +8,9 @@ use coordinator::storage::{Checkpoint, LogStore};
 use engine::planner::Planner;
 use engine::{Effect, State};
 
+use super::super::event::{Event, Packet};
 use super::super::invariants::Check;
-use super::super::world::{Event, Packet, TICK_US, World, fingerprint};
+use super::super::world::{TICK_US, World, fingerprint};
 use super::leader::Leading;
 use super::proposals::Waiting;
 

@@ -14,8 +14,9 @@ use coordinator::storage::{Checkpoint, MemoryLog};
 use engine::State;
 use engine::id::{Digest, RunId};
 
+use super::event::Event;
 use super::invariants::Check;
-use super::world::{Event, TICK_US, World};
+use super::world::{TICK_US, World};
 use leader::Leading;
 pub(super) use proposals::Waiting;
 use reports::Heard;

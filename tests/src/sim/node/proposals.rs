@@ -4,8 +4,9 @@ use coordinator::raft::{Input, Replica};
 use engine::Reply;
 use engine::command::Envelope;
 
+use super::super::event::{Event, Packet};
 use super::super::invariants::Check;
-use super::super::world::{Event, Packet, World};
+use super::super::world::World;
 use super::reports::Heard;
 
 /// A proposal that was forwarded is given up after this long.

@@ -5,8 +5,9 @@ use engine::command::{Command, Envelope, Outcome, OutcomeStatus, Report, ReportB
 use engine::id::{AttemptKey, NodeId, RunId, TaskKey};
 use engine::{Actor, Reply};
 
+use super::super::event::Event;
 use super::super::invariants::Check;
-use super::super::world::{Event, World};
+use super::super::world::World;
 use super::proposals::Waiting;
 
 /// A report as a session heard it.
