@@ -4,10 +4,21 @@
 //! Absent on purpose: thresholds. Machines are noisy; a figure is read beside the physical limit that the same
 //! run prints.
 
+mod attach;
 mod cluster;
 mod commit;
+mod deployment;
 mod disk;
+mod failover;
+mod fanout;
+mod memory;
+mod steps;
+mod swarm;
 
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 /// Measures Cordon.
@@ -34,17 +45,98 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// One task on every agent of a swarm, until all results are committed.
+    Fanout {
+        /// Agents, one measurement each.
+        #[arg(long, value_delimiter = ',', default_values_t = [5_000, 10_000])]
+        agents: Vec<usize>,
+        /// Runs over all of them.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// Five dependent steps on each of many hosts at once.
+    Steps {
+        /// Hosts.
+        #[arg(long, default_value_t = 100)]
+        hosts: usize,
+        /// For how long each shape runs.
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
+    },
+    /// Dependent steps one at a time.
+    Step {
+        /// Length of the chain.
+        #[arg(long, default_value_t = 500)]
+        steps: usize,
+    },
+    /// A fleet that attaches all at once.
+    Attach {
+        /// Agents.
+        #[arg(long, default_value_t = 5_000)]
+        agents: usize,
+    },
+    /// Resident memory of an idle agent, and of a coordinator for each agent.
+    Memory {
+        /// Agents.
+        #[arg(long, default_value_t = 5_000)]
+        agents: usize,
+        /// How long everything rests before it is looked at.
+        #[arg(long, default_value_t = 15)]
+        settle_s: u64,
+    },
+    /// SIGKILL of the leader to the next task that is done.
+    Failover {
+        /// Agents that are kept at work.
+        #[arg(long, default_value_t = 100)]
+        agents: usize,
+        /// Leaders that die.
+        #[arg(long, default_value_t = 10)]
+        rounds: usize,
+    },
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Args::parse().bench {
-        Bench::Commit { clients, seconds } => {
-            disk::run(seconds.min(3))?;
-            commit::run(&clients, seconds).await
-        }
-        Bench::Disk { seconds } => disk::run(seconds),
+fn main() -> anyhow::Result<ExitCode> {
+    // The coordinators and agents of a deployment are this executable too.
+    if let Some(code) = cordon::hidden() {
+        return Ok(code);
     }
+    let bench = Args::parse().bench;
+    allow_files()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        match bench {
+            Bench::Commit { clients, seconds } => {
+                disk::run(seconds.min(3))?;
+                commit::run(&clients, seconds).await
+            }
+            Bench::Disk { seconds } => disk::run(seconds),
+            Bench::Fanout { agents, rounds } => fanout::run(&agents, rounds).await,
+            Bench::Steps { hosts, seconds } => {
+                disk::run(3)?;
+                steps::many(hosts, seconds).await
+            }
+            Bench::Step { steps } => {
+                disk::run(3)?;
+                steps::chain(steps).await
+            }
+            Bench::Attach { agents } => attach::run(agents).await,
+            Bench::Memory { agents, settle_s } => memory::run(agents, Duration::from_secs(settle_s)).await,
+            Bench::Failover { agents, rounds } => failover::run(agents, rounds).await,
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As many descriptors as the system gives: a swarm needs one for each agent, and so do its coordinators, which
+/// inherit this.
+fn allow_files() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).context("the limit of open files cannot be raised")
 }
 
 /// A value of sorted measurements, in microseconds.

@@ -58,8 +58,9 @@ pub fn main() -> ExitCode {
 }
 
 /// The other programs that this executable is, under hidden first arguments: an agent's throw-away
-/// children, the helpers of the demo's world, and the agent and the coordinator themselves. No thread has been started yet, which some of them need.
-fn hidden() -> Option<ExitCode> {
+/// children, the helpers of the demo's world, and the agent and the coordinator themselves. None: it is none of
+/// them. Any executable that makes a world asks this first: some of them need that no thread has been started.
+pub fn hidden() -> Option<ExitCode> {
     if let Some(code) = demo::world::helper_main().or_else(agent::child::run_if_child) {
         return Some(code);
     }

@@ -141,6 +141,11 @@ impl AgentProcess {
         self.machine.wait(PROCESS, within).await
     }
 
+    /// The id of its process, by the machine's own count.
+    pub fn pid(&self) -> Option<u32> {
+        self.machine.pid(PROCESS)
+    }
+
     /// Where it logs to.
     pub fn log(&self) -> PathBuf {
         self.machine.log_path(PROCESS)

@@ -194,6 +194,11 @@ impl Node {
         self.machine.wait(self.name(), READY_MAX).await
     }
 
+    /// The id of its process, by the machine's own count.
+    pub fn pid(&self) -> Option<u32> {
+        self.machine.pid(self.name())
+    }
+
     /// The member's name.
     pub fn name(&self) -> &str {
         &self.member.name

@@ -35,6 +35,7 @@ pub struct Machine {
     input: tokio::sync::Mutex<Option<ChildStdin>>,
     waiting: Waiting,
     next_id: AtomicU64,
+    pids: Mutex<HashMap<String, u32>>,
 }
 
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<Answer, String>>>>>>;
@@ -125,6 +126,7 @@ impl Machine {
             input: tokio::sync::Mutex::new(Some(input)),
             waiting,
             next_id: AtomicU64::new(1),
+            pids: Mutex::default(),
         })
     }
 
@@ -153,7 +155,7 @@ impl Machine {
         self.logs.join(format!("{name}.log"))
     }
 
-    /// Starts a process under supervision; its process id is the machine's own count.
+    /// Starts a process under supervision.
     pub async fn spawn(&self, name: &str, launch: Launch) -> Result<u32, WorldError> {
         let log = self.log_path(name);
         let operation = Operation::Start {
@@ -162,9 +164,18 @@ impl Machine {
             log,
         };
         match self.ask(operation).await? {
-            Answer::Started { pid } => Ok(pid),
+            Answer::Started { pid } => {
+                self.pids.lock().insert(name.to_owned(), pid);
+                Ok(pid)
+            }
             other => Err(self.unexpected(&other)),
         }
+    }
+
+    /// The id of the process that was last started under this name: by the machine's own count, which on the
+    /// loopback is the computer's.
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        self.pids.lock().get(name).copied()
     }
 
     /// Waits for the process's `ready` line and returns it. On failure the error holds the end of its log.

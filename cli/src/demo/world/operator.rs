@@ -98,7 +98,8 @@ impl OperatorClient {
         }
     }
 
-    async fn api(&self) -> Result<Api, String> {
+    /// The connection that is in use, or a new one.
+    pub async fn api(&self) -> Result<Api, String> {
         let mut standing = self.standing.lock().await;
         if let Some(api) = &standing.api {
             return Ok(api.clone());

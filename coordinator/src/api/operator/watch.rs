@@ -19,7 +19,7 @@ use crate::api::convert::{self, Detail};
 use crate::api::error::ApiError;
 use crate::control::Control;
 
-/// Changes closer together than this are told as one.
+/// Changes closer together than this are told as one; the end is told at once.
 const COALESCE: Duration = Duration::from_millis(50);
 
 struct Watch {
@@ -80,23 +80,31 @@ impl Watch {
         None
     }
 
-    /// Waits until the run may have changed, and a moment longer for company.
+    /// Waits until the run may have changed, and a moment longer for company unless it has ended.
     async fn changed(&mut self) -> Option<()> {
+        let mut is_news = false;
         loop {
-            match self.effects.recv().await {
+            let received = tokio::select! {
+                received = self.effects.recv() => received,
+                () = tokio::time::sleep_until(self.next_at), if is_news => return Some(()),
+            };
+            match received {
                 Ok(effects)
                     if effects
                         .iter()
                         .any(|effect| matches!(effect, Effect::Run(run) if *run == self.run)) =>
                 {
-                    break;
+                    is_news = true;
                 }
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => break,
+                Ok(_) => continue,
+                Err(RecvError::Lagged(_)) => is_news = true,
                 Err(RecvError::Closed) => return None,
             }
+            let has_ended =
+                |state: &engine::State| state.run(&self.run).is_none_or(|run| run.status.is_end());
+            if self.control.local(has_ended) {
+                return Some(());
+            }
         }
-        tokio::time::sleep_until(self.next_at).await;
-        Some(())
     }
 }
