@@ -121,7 +121,7 @@ fn main() -> anyhow::Result<ExitCode> {
             }
             Bench::Attach { agents } => attach::run(agents).await,
             Bench::Memory { agents, settle_s } => memory::run(agents, Duration::from_secs(settle_s)).await,
-            Bench::Failover { agents, rounds } => failover::run(agents, rounds).await,
+            Bench::Failover { agents, rounds } => Box::pin(failover::run(agents, rounds)).await,
         }
     })?;
     Ok(ExitCode::SUCCESS)
