@@ -15,6 +15,7 @@ mod memory;
 mod steps;
 mod swarm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -83,6 +84,9 @@ enum Bench {
         /// How long everything rests before it is looked at.
         #[arg(long, default_value_t = 15)]
         settle_s: u64,
+        /// The agent's executable, such as target/release/cordon-agent; by default this one is the agent too.
+        #[arg(long, value_name = "FILE")]
+        agent: Option<PathBuf>,
     },
     /// SIGKILL of the leader to the next task that is done.
     Failover {
@@ -120,7 +124,11 @@ fn main() -> anyhow::Result<ExitCode> {
                 steps::chain(steps).await
             }
             Bench::Attach { agents } => attach::run(agents).await,
-            Bench::Memory { agents, settle_s } => memory::run(agents, Duration::from_secs(settle_s)).await,
+            Bench::Memory {
+                agents,
+                settle_s,
+                agent,
+            } => Box::pin(memory::run(agents, Duration::from_secs(settle_s), agent)).await,
             Bench::Failover { agents, rounds } => Box::pin(failover::run(agents, rounds)).await,
         }
     })?;

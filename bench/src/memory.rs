@@ -1,22 +1,31 @@
 //! Resident memory: of an agent that has nothing to do, and of a coordinator for each agent that is attached.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use cordon::demo::world::{AgentProcess, all_online};
+use cordon::demo::world::{AgentProcess, Launch, all_online};
 use serde_json::json;
 
 use crate::deployment::Deployment;
 use crate::fanout::ATTACH_MAX;
 use crate::swarm::Swarm;
 
-/// Two lines: the agent, then the coordinators, of which the worst counts.
-pub async fn run(agents: usize, settle: Duration) -> anyhow::Result<()> {
+/// Two lines: the agent, then the coordinators, of which the worst counts. `program` is the agent's executable;
+/// without it this one is the agent too.
+pub async fn run(agents: usize, settle: Duration, program: Option<PathBuf>) -> anyhow::Result<()> {
     let mut deployment = Deployment::start().await?;
     let process = AgentProcess::prepare(&mut deployment.world, &deployment.cluster, "idle", "").await?;
     process.enroll(&deployment.cluster, &deployment.operator).await?;
-    process.start().await?;
+    match &program {
+        None => process.start().await?,
+        Some(program) => {
+            let config = process.config().to_string_lossy().into_owned();
+            let launch = Launch::program(program, ["run", "--config", &config]);
+            process.start_with(|_own| launch).await?;
+        }
+    }
     let processes = [process];
     all_online(&deployment.operator, &processes).await?;
     tokio::time::sleep(settle).await;
@@ -25,6 +34,7 @@ pub async fn run(agents: usize, settle: Duration) -> anyhow::Result<()> {
     let line = json!({
         "bench": "memory",
         "of": "agent",
+        "program": program.as_ref().and_then(|path| path.file_name()).unwrap_or("bench".as_ref()).to_string_lossy(),
         "rss_kib": rss_kib,
         "anonymous_kib": anonymous_kib,
     });
