@@ -55,6 +55,8 @@ pub enum Command {
     /// Check playbooks, offline.
     #[command(subcommand)]
     Playbook(Playbook),
+    /// Say what a problem's code means, such as E0301, offline; without a code, list all.
+    Explain { code: Option<String> },
     /// See what Cordon can do on a host, offline.
     #[command(subcommand)]
     Action(Action),

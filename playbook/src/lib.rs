@@ -2,6 +2,7 @@
 //!
 //! - [`compile()`]: text to manifest; every problem at once, each with its place, a reason and a mend.
 //! - [`bind_inputs`], [`resolve_targets`]: a manifest becomes a plan.
+//! - [`explain`]: what the code of a problem means.
 //! - [`eval`]: expressions under limits, for the planner.
 //! - [`library`]: playbooks that come with Cordon.
 //!
@@ -12,6 +13,7 @@ mod bind;
 pub mod canonical;
 mod compile;
 pub mod eval;
+pub mod explain;
 pub mod library;
 pub mod manifest;
 mod nearest;

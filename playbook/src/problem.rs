@@ -14,7 +14,7 @@ pub struct Place {
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Stable: `E0xxx`, or `W0xxx` for a warning.
+    /// Stable: `E0xxx`, or `W0xxx` for a warning; [`crate::explain`] says what it means.
     pub code: &'static str,
     /// Where.
     pub place: Place,

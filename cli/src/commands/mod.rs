@@ -6,6 +6,7 @@ mod audit;
 mod cluster;
 mod enroll_token;
 mod evidence;
+mod explain;
 mod offline;
 mod playbook;
 mod run;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Operator(command) => offline::operator(out, &command),
         Command::Coordinator(command) => offline::coordinator(out, &command),
         Command::Playbook(command) => playbook::run(out, &command),
+        Command::Explain { code } => explain::run(out, code.as_deref()),
         Command::Action(command) => action::run(out, &command),
         Command::Demo(args) => Ok(crate::demo::run(&args)),
         Command::Completions { shell } => {
