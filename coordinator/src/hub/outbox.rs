@@ -5,12 +5,12 @@ use engine::Assignment;
 use engine::id::AttemptKey;
 
 /// What one session has sent of the assignments of its agent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outbox {
     sent: Vec<Sent>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     key: AttemptKey,
     step: String,

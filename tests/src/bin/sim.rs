@@ -1,12 +1,14 @@
 //! `cargo run --release -p tests --bin sim -- --seeds 1000`: many worlds; prints every failing seed with its
-//! invariant and, last, one line of JSON. `--seed N --trace` replays one exactly.
+//! invariant and, last, one line of JSON. `--seed N --trace` replays one exactly. `--stats` says before the last
+//! line in how many worlds each fault really happened, and how often.
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use tests::sim::{self, Options, Violation};
+use tests::sim::{self, Happened, Options, Totals, Violation};
 
 /// Runs simulated clusters, each from a seed.
 #[derive(Parser)]
@@ -23,6 +25,9 @@ struct Args {
     /// Print every event (with --seed).
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Print in how many worlds each fault happened.
+    #[arg(long)]
+    stats: bool,
     /// Stop at the first world that fails.
     #[arg(long)]
     fail_fast: bool,
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
     let next = AtomicU64::new(from);
     let failed = AtomicU64::new(0);
     let done = AtomicU64::new(0);
+    let totals = Mutex::new(Totals::default());
     std::thread::scope(|scope| {
         for _ in 0..args.threads.clamp(1, seeds.max(1)) {
             scope.spawn(|| {
@@ -55,8 +61,12 @@ fn main() -> ExitCode {
                         return;
                     }
                     match one(seed, &options) {
-                        Ok(summary) if args.seed.is_some() => println!("{summary:?}"),
-                        Ok(_) => {}
+                        Ok(summary) => {
+                            totals.lock().expect("no thread panics").add(&summary.tally);
+                            if args.seed.is_some() {
+                                println!("{summary:?}");
+                            }
+                        }
                         Err(v) => {
                             failed.fetch_add(1, Ordering::Relaxed);
                             println!("seed {}: {} at {} us: {}", v.seed, v.invariant, v.at_us, v.detail);
@@ -67,6 +77,17 @@ fn main() -> ExitCode {
             });
         }
     });
+    if args.stats {
+        let totals = totals.into_inner().expect("no thread panics");
+        for what in Happened::ALL {
+            println!(
+                "{:<20} in {:>5.1} % of the worlds, {:>9} times",
+                format!("{what:?}"),
+                totals.percent(what),
+                totals.total(what)
+            );
+        }
+    }
     let failed = failed.into_inner();
     let done = done.into_inner();
     let per_s = done as f64 / began.elapsed().as_secs_f64().max(1e-9);

@@ -14,6 +14,7 @@ use engine::id::{AgentId, Digest};
 use super::event::Event;
 use super::invariants::Check;
 use super::network::AGENT_BASE;
+use super::tally::Happened;
 use super::world::{EPOCH_MS, World, digest};
 
 /// What an agent says to a node.
@@ -21,6 +22,15 @@ use super::world::{EPOCH_MS, World, digest};
 pub(super) enum Up {
     Said(Sent),
     Closed,
+}
+
+/// When an agent dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// While its journal is being written.
+    InWrite,
+    /// After the intent of something above observe is durable, before its outcome is.
+    BeforeOutcome,
 }
 
 /// A write to an agent's journal.
@@ -36,6 +46,7 @@ struct Running {
     acts: bool,
     acted: bool,
     cancelled: bool,
+    began_ms: u64,
     started_at_ms: u64,
 }
 
@@ -52,12 +63,17 @@ struct Link {
 #[derive(Debug)]
 pub(super) struct SimAgent {
     pub id: AgentId,
+    pub skew_ms: i64,
+    /// It dies at the next moment of this kind, and comes back after so long.
+    pub doom: Option<(Moment, u64)>,
     nodes: u64,
     life: u64,
     machine: Option<Machine>,
     journal: Vec<RecoveredAttempt>,
     floor: u64,
     unsynced: VecDeque<Write>,
+    /// When the last of them will be durable.
+    wrote_us: u64,
     running: BTreeMap<u64, Running>,
     next_run: u64,
     link: Option<Link>,
@@ -68,12 +84,15 @@ impl SimAgent {
     pub fn new(number: usize, nodes: u64) -> SimAgent {
         SimAgent {
             id: SimAgent::id_of(number),
+            skew_ms: 0,
+            doom: None,
             nodes,
             life: 0,
             machine: None,
             journal: Vec::new(),
             floor: 0,
             unsynced: VecDeque::new(),
+            wrote_us: 0,
             running: BTreeMap::new(),
             next_run: 0,
             link: None,
@@ -91,6 +110,19 @@ impl SimAgent {
 
     pub fn is_alive(&self) -> bool {
         self.machine.is_some()
+    }
+
+    /// Whether something above observe is in its journal with its intent and without its outcome.
+    pub fn is_between(&self) -> bool {
+        self.machine.is_some()
+            && self.running.values().any(|running| {
+                running.assignment.impact > Impact::Observe
+                    && self.journal.iter().any(|record| {
+                        record.key == running.assignment.key
+                            && record.intent.is_some()
+                            && record.outcome.is_none()
+                    })
+            })
     }
 
     fn keep(&mut self, write: Write) {
@@ -124,7 +156,7 @@ impl SimAgent {
 impl World {
     pub(super) fn boot_agent(&mut self, number: usize) {
         let seed = self.rng.any();
-        let now = self.agent_now();
+        let now = self.agent_now(number);
         let sim = &mut self.agents[number];
         if sim.is_alive() {
             return;
@@ -145,7 +177,15 @@ impl World {
     }
 
     pub(super) fn crash_agent(&mut self, number: usize) {
-        let kept = self.rng.below(self.agents[number].unsynced.len() + 1);
+        let unsynced = self.agents[number].unsynced.len();
+        let kept = self.rng.below(unsynced + 1);
+        self.tally.note(Happened::AgentCrash);
+        if kept < unsynced {
+            self.tally.note(Happened::AgentLostWrites);
+        }
+        if self.agents[number].is_between() {
+            self.tally.note(Happened::AgentCrashBetween);
+        }
         let sim = &mut self.agents[number];
         sim.machine = None;
         sim.running.clear();
@@ -162,7 +202,7 @@ impl World {
     }
 
     pub(super) fn agent_input(&mut self, number: usize, life: u64, input: Input) {
-        let now = self.agent_now();
+        let now = self.agent_now(number);
         let sim = &mut self.agents[number];
         if sim.life != life {
             return;
@@ -174,6 +214,18 @@ impl World {
         }
         if let Input::Wake = input {
             sim.wake_at_ms = None;
+        }
+        if let Input::Received {
+            message: Received::Assign(assignment),
+            ..
+        } = &input
+            && assignment.impact >= Impact::Contain
+            && sim
+                .journal
+                .iter()
+                .any(|record| same_task(&record.key, &assignment.key))
+        {
+            self.tally.note(Happened::ToldAgain);
         }
         let Some(machine) = &mut sim.machine else { return };
         machine.handle(now, input);
@@ -229,7 +281,7 @@ impl World {
                 }
                 Output::Recall(key) => {
                     let outcome = self.agents[number].record(&key).outcome.clone();
-                    let now = self.agent_now();
+                    let now = self.agent_now(number);
                     let machine = self.agents[number].machine.as_mut().expect("it just spoke");
                     machine.handle(now, Input::Recalled { key, outcome });
                 }
@@ -273,15 +325,42 @@ impl World {
         let sim = &mut self.agents[number];
         sim.unsynced.push_back(write.clone());
         let life = sim.life;
-        let delay = self.rng.between(100, 5_000);
+        // In order, as a journal is written.
+        let at = (self.now_us + self.rng.between(100, 5_000)).max(sim.wrote_us + 1);
+        sim.wrote_us = at;
         self.after(
-            delay,
+            at - self.now_us,
             Event::AgentWrote {
                 agent: number,
                 life,
                 write,
             },
         );
+        self.meet_doom(number, Moment::InWrite, at - self.now_us);
+    }
+
+    /// If the agent is to die at such a moment, it does within so long.
+    fn meet_doom(&mut self, number: usize, moment: Moment, within_us: u64) {
+        let sim = &mut self.agents[number];
+        if let Some((_, back_us)) = sim.doom.take_if(|(at, _)| *at == moment) {
+            let life = sim.life;
+            let delay = self.rng.between(0, within_us.saturating_sub(1));
+            self.after(
+                delay,
+                Event::AgentDies {
+                    agent: number,
+                    life,
+                    back_us,
+                },
+            );
+        }
+    }
+
+    pub(super) fn agent_dies(&mut self, number: usize, life: u64, back_us: u64) {
+        if self.agents[number].life == life && self.agents[number].is_alive() {
+            self.crash_agent(number);
+            self.after(back_us, Event::AgentBack { agent: number });
+        }
     }
 
     pub(super) fn agent_wrote(&mut self, number: usize, life: u64, write: Write) {
@@ -293,8 +372,13 @@ impl World {
             Write::Intent(intent) => Written::Intent(intent.key.clone()),
             Write::Outcome(key, _) => Written::Outcome(key.clone()),
         };
+        let acts = matches!(&write, Write::Intent(intent) if intent.impact > Impact::Observe);
         sim.unsynced.pop_front();
         sim.keep(write);
+        if acts {
+            // An action lasts up to 150 ms.
+            self.meet_doom(number, Moment::BeforeOutcome, 50_000);
+        }
         self.agent_input(number, life, Input::Written(written));
     }
 
@@ -303,7 +387,7 @@ impl World {
         let hangs = self.rng.percent(4);
         let lasts = self.rng.between(200, 150_000);
         let acts_after = self.rng.between(0, lasts);
-        let started_at_ms = self.agent_now().wall_ms;
+        let now = self.agent_now(number);
         let ends_after = if hangs {
             assignment.timeout_ms * 1_000
         } else {
@@ -320,7 +404,8 @@ impl World {
                 acts,
                 acted: false,
                 cancelled: false,
-                started_at_ms,
+                began_ms: now.monotonic_ms,
+                started_at_ms: now.wall_ms,
             },
         );
         if acts {
@@ -360,7 +445,10 @@ impl World {
     }
 
     pub(super) fn agent_ends(&mut self, number: usize, life: u64, run: u64) {
-        let now_ms = self.agent_now().wall_ms;
+        let now = self.agent_now(number);
+        if self.agents[number].skew_ms != 0 {
+            self.tally.note(Happened::SkewedAgent);
+        }
         let sim = &mut self.agents[number];
         if sim.life != life {
             return;
@@ -368,7 +456,7 @@ impl World {
         let Some(running) = sim.running.remove(&run) else {
             return;
         };
-        let overdue = now_ms >= running.started_at_ms + running.assignment.timeout_ms;
+        let overdue = now.monotonic_ms >= running.began_ms + running.assignment.timeout_ms;
         let failed = |code: &str| {
             let failure = Failure {
                 code: code.to_owned(),
@@ -405,7 +493,7 @@ impl World {
             },
             error,
             started_at_ms: running.started_at_ms,
-            ended_at_ms: now_ms,
+            ended_at_ms: now.wall_ms,
         };
         self.agent_input(
             number,
@@ -526,10 +614,14 @@ impl World {
         }
     }
 
-    fn agent_now(&self) -> Now {
+    fn agent_now(&self, number: usize) -> Now {
         Now {
             monotonic_ms: self.now_us / 1_000,
-            wall_ms: EPOCH_MS + self.now_us / 1_000,
+            wall_ms: (EPOCH_MS + self.now_us / 1_000).saturating_add_signed(self.agents[number].skew_ms),
         }
     }
+}
+
+fn same_task(one: &AttemptKey, other: &AttemptKey) -> bool {
+    (&one.run_id, &one.step, one.item) == (&other.run_id, &other.step, other.item)
 }

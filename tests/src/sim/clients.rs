@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::command::{Command, Envelope, NodeInfo};
-use engine::id::{AgentId, NodeId, RequestId};
+use engine::command::{Command, Envelope, NodeInfo, StartRun};
+use engine::id::{AgentId, NodeId, RequestId, RunId};
 use engine::{Actor, Reply, Timestamp};
 
 use super::agents::SimAgent;
@@ -11,27 +11,72 @@ use super::event::Event;
 use super::invariants::Check;
 use super::node::Waiting;
 use super::rng::Rng;
+use super::tally::Happened;
 use super::workload;
 use super::world::{EPOCH_MS, Options, World, digest};
 
-/// A client: commands, one after another, each until it is answered.
+/// After this long without an answer a client asks again, at most.
+const RETRY_US_MAX: u64 = 2_000_000;
+
+/// A client: one wish after another, each asked until it is answered.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub script: Vec<(RequestId, Command)>,
+    pub script: Vec<(RequestId, Wish)>,
     pub at: usize,
-    pub pause_us_max: u64,
+    pause_us_max: u64,
+    /// The runs that it was told of, by the wish that started them.
+    runs: BTreeMap<usize, RunId>,
+    /// How often the present wish was asked.
+    asked: u32,
+    /// When each wish was answered first, by the term of the leader of that time.
+    answered_in: BTreeMap<usize, u64>,
+}
+
+/// What a client wants.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    /// This.
+    Ask(Command),
+    /// A run. Which id it gets is drawn anew by whoever takes the request, each time.
+    Start(Box<StartRun>),
+    /// The end of the run that the wish before started.
+    Cancel,
+}
+
+impl Client {
+    fn new(script: Vec<(RequestId, Wish)>, pause_us_max: u64) -> Client {
+        Client {
+            script,
+            at: 0,
+            pause_us_max,
+            runs: BTreeMap::new(),
+            asked: 0,
+            answered_in: BTreeMap::new(),
+        }
+    }
 }
 
 impl World {
     /// The client asks some node, and asks again until it is answered.
     pub(super) fn client_try(&mut self, client: usize, step: usize) -> Check {
-        if self.clients[client].at != step {
+        let now = &mut self.clients[client];
+        if now.at != step {
             return Ok(());
         }
-        let Some((request, command)) = self.clients[client].script.get(step).cloned() else {
+        if step == now.script.len() {
             return self.client_done(client);
-        };
-        self.after(2_000_000, Event::ClientTry { client, step });
+        }
+        now.asked += 1;
+        if now.asked > 1 {
+            self.tally.note(Happened::Retry);
+        }
+        let patience = self.rng.between(RETRY_US_MAX / 4, RETRY_US_MAX);
+        self.after(patience, Event::ClientTry { client, step });
+        self.client_asks(client, step)
+    }
+
+    /// The client asks what it asked before, answered or not.
+    pub(super) fn client_asks(&mut self, client: usize, step: usize) -> Check {
         let alive: Vec<u64> = self
             .nodes
             .values()
@@ -42,6 +87,18 @@ impl World {
             return Ok(());
         }
         let node = alive[self.rng.below(alive.len())];
+        let (request, wish) = self.clients[client].script[step].clone();
+        let command = match wish {
+            Wish::Ask(command) => command,
+            Wish::Start(mut start) => {
+                start.run = RunId(self.rng.uuid(EPOCH_MS));
+                Command::StartRun(start)
+            }
+            Wish::Cancel => Command::CancelRun {
+                run: self.clients[client].runs[&(step - 1)],
+                reason: "a change of mind".to_owned(),
+            },
+        };
         let envelope = Envelope {
             request: Some(request),
             actor: Actor::Operator(format!("operator-{client}")),
@@ -51,19 +108,31 @@ impl World {
     }
 
     pub(super) fn client_answered(&mut self, client: usize, step: usize, index: u64, reply: &Reply) -> Check {
-        if self.clients[client].at != step {
+        let (request, wish) = &self.clients[client].script[step];
+        if let Reply::Refused(refusal) = reply
+            // A run that has ended cannot be cancelled; everything else that clients here ask is valid.
+            && !matches!(wish, Wish::Cancel)
+        {
+            return Err(("same_answer", format!("a valid command was refused: {refusal}")));
+        }
+        let term = self.terms_led.last().copied().unwrap_or(0);
+        let is_first = self.invariants.same_answer.answered(*request, reply)?;
+        if !is_first {
+            self.tally.note(Happened::AnsweredAgain);
+            if self.clients[client].answered_in.get(&step) != Some(&term) {
+                self.tally.note(Happened::AnsweredAgainLater);
+            }
             return Ok(());
         }
-        if let Reply::Refused(refusal) = reply {
-            let (_, command) = &self.clients[client].script[step];
-            // A run that has ended cannot be cancelled; everything else that clients here ask is valid.
-            if !matches!(command, Command::CancelRun { .. }) {
-                return Err(("acknowledged", format!("a valid command was refused: {refusal}")));
-            }
-        }
         self.invariants.acknowledged.acknowledge(index);
-        self.clients[client].at += 1;
-        let pause = self.rng.between(1_000, self.clients[client].pause_us_max);
+        let now = &mut self.clients[client];
+        now.answered_in.insert(step, term);
+        now.at += 1;
+        now.asked = 0;
+        if let Reply::RunStarted { run } = reply {
+            now.runs.insert(step, *run);
+        }
+        let pause = self.rng.between(1_000, now.pause_us_max);
         self.after(
             pause,
             Event::ClientTry {
@@ -71,6 +140,11 @@ impl World {
                 step: step + 1,
             },
         );
+        // Its answer was lost on the way, as far as the cluster knows: it is asked for again.
+        if self.rng.percent(40) {
+            let later = self.rng.between(1_000, 6_000_000);
+            self.after(later, Event::ClientAgain { client, step });
+        }
         Ok(())
     }
 
@@ -89,25 +163,12 @@ impl World {
             let mut script = Vec::new();
             for _ in 0..self.rng.between(1, 3) {
                 let start = workload::start_run(&mut self.rng, &manifests, &ids, EPOCH_MS);
-                let run = start.run;
-                self.runs.push(run);
-                script.push((
-                    RequestId(self.rng.uuid(EPOCH_MS)),
-                    Command::StartRun(Box::new(start)),
-                ));
+                script.push((RequestId(self.rng.uuid(EPOCH_MS)), Wish::Start(Box::new(start))));
                 if self.rng.percent(15) {
-                    let cancel = Command::CancelRun {
-                        run,
-                        reason: "a change of mind".to_owned(),
-                    };
-                    script.push((RequestId(self.rng.uuid(EPOCH_MS)), cancel));
+                    script.push((RequestId(self.rng.uuid(EPOCH_MS)), Wish::Cancel));
                 }
             }
-            self.clients.push(Client {
-                script,
-                at: 0,
-                pause_us_max: 4_000_000,
-            });
+            self.clients.push(Client::new(script, 4_000_000));
             self.after(
                 self.now_us % 1_000 + 100_000,
                 Event::ClientTry { client, step: 0 },
@@ -157,11 +218,7 @@ pub(super) fn setup_client(rng: &mut Rng, options: &Options) -> Client {
     }
     let script = commands
         .into_iter()
-        .map(|c| (RequestId(rng.uuid(EPOCH_MS)), c))
+        .map(|c| (RequestId(rng.uuid(EPOCH_MS)), Wish::Ask(c)))
         .collect();
-    Client {
-        script,
-        at: 0,
-        pause_us_max: 2_000,
-    }
+    Client::new(script, 2_000)
 }

@@ -26,6 +26,11 @@ pub(super) enum Event {
     NodeBack {
         node: u64,
     },
+    NodeDies {
+        node: u64,
+        life: u64,
+        back_us: u64,
+    },
     Arrive {
         from: u64,
         to: u64,
@@ -56,6 +61,11 @@ pub(super) enum Event {
     },
     AgentBack {
         agent: usize,
+    },
+    AgentDies {
+        agent: usize,
+        life: u64,
+        back_us: u64,
     },
     AgentLink {
         agent: usize,
@@ -95,9 +105,18 @@ pub(super) enum Event {
         client: usize,
         step: usize,
     },
+    ClientAgain {
+        client: usize,
+        step: usize,
+    },
     Fault,
     FaultsEnd,
-    Mend,
+    Mend {
+        pairs: Vec<(u64, u64)>,
+    },
+    SkewEnds {
+        agent: usize,
+    },
     Weather,
     Look,
 }

@@ -16,7 +16,9 @@ pub mod invariants;
 pub mod network;
 pub mod node;
 pub mod rng;
+pub mod tally;
 pub mod workload;
 pub mod world;
 
+pub use tally::{Happened, Tally, Totals};
 pub use world::{Options, Summary, Violation, run};

@@ -1,9 +1,8 @@
 //! The world: one queue of events, one clock, and everything that lives in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::Timestamp;
-use engine::id::RunId;
 use sha2::Digest as _;
 
 use super::agents::SimAgent;
@@ -14,6 +13,7 @@ use super::invariants::{Check, Invariants};
 use super::network::Network;
 use super::node::SimNode;
 use super::rng::Rng;
+use super::tally::{Happened, Tally};
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -52,6 +52,8 @@ pub struct Summary {
     pub effects: u64,
     /// A fingerprint over all events: equal for equal seeds.
     pub fingerprint: u64,
+    /// What happened, faults first.
+    pub tally: Tally,
 }
 
 /// A broken invariant.
@@ -80,7 +82,11 @@ pub struct World {
     pub(super) agents: Vec<SimAgent>,
     pub(super) clients: Vec<Client>,
     pub(super) invariants: Invariants,
-    pub(super) runs: Vec<RunId>,
+    pub(super) tally: Tally,
+    /// Terms in which somebody led.
+    pub(super) terms_led: BTreeSet<u64>,
+    /// Between two nodes, the number of the newest message that arrived.
+    newest_arrived: BTreeMap<(u64, u64), u64>,
     pub(super) faults_end_us: u64,
     pub(super) healed: bool,
     events: u64,
@@ -89,6 +95,8 @@ pub struct World {
 
 /// 2026-01-01, in milliseconds: the beginning of every world.
 pub(super) const EPOCH_MS: u64 = 1_767_225_600_000;
+/// The engine's own invariants walk everything: they are checked where the index is a multiple of this.
+const CHECK_EVERY: u64 = 8;
 pub(super) const TICK_US: u64 = 50_000;
 
 /// Runs the world of this seed to its end.
@@ -124,7 +132,9 @@ impl World {
             agents,
             clients,
             invariants: Invariants::default(),
-            runs: Vec::new(),
+            tally: Tally::default(),
+            terms_led: BTreeSet::new(),
+            newest_arrived: BTreeMap::new(),
             faults_end_us: u64::MAX,
             healed: true,
             events: 0,
@@ -137,8 +147,9 @@ impl World {
             self.boot_node(node)?;
         }
         self.after(1_000, Event::ClientTry { client: 0, step: 0 });
-        while let Some(((at, _), event)) = self.queue.pop_first() {
+        while let Some(((at, sequence), event)) = self.queue.pop_first() {
             self.now_us = at;
+            self.note_order(sequence, &event);
             self.events += 1;
             if self.options.trace {
                 let text = format!("{event:?}");
@@ -152,8 +163,32 @@ impl World {
                 continue;
             }
             self.happen(event)?;
+            self.judge()?;
         }
         Err(("termination", "nothing happens any more".to_owned()))
+    }
+
+    fn note_order(&mut self, sequence: u64, event: &Event) {
+        if let Event::Arrive { from, to, .. } = event {
+            let newest = self.newest_arrived.entry((*from, *to)).or_default();
+            if sequence < *newest {
+                self.tally.note(Happened::Reordering);
+            }
+            *newest = sequence.max(*newest);
+        }
+    }
+
+    /// After every step: what the nodes that did something hold is compared with all that was seen before.
+    fn judge(&mut self) -> Check {
+        for node in self.nodes.values_mut() {
+            let Some((index, hash)) = node.moved() else {
+                continue;
+            };
+            if self.invariants.same_state.hashed(node.id, index, hash)? && index % CHECK_EVERY == 0 {
+                node.check();
+            }
+        }
+        Ok(())
     }
 
     fn happen(&mut self, event: Event) -> Check {
@@ -161,15 +196,24 @@ impl World {
             Event::NodeTick { node, life } => self.node_tick(node, life),
             Event::NodeInput { node, life, input } => self.node_input(node, life, *input),
             Event::NodeFlush { node, life } => self.node_flush(node, life),
+            Event::NodeDies { node, life, back_us } => self.node_dies(node, life, back_us),
+            Event::AgentDies { agent, life, back_us } => {
+                self.agent_dies(agent, life, back_us);
+                Ok(())
+            }
             Event::NodeBack { node } => self.boot_node(node),
             Event::Arrive { from, to, packet } => self.node_hears(from, to, packet),
-            Event::Synced { node, life, number } => self.node_synced(node, life, number),
+            Event::Synced { node, life, .. } => self.node_synced(node, life),
             Event::CheckpointDone {
                 node,
                 life,
                 checkpoint,
             } => self.node_checkpointed(node, life, *checkpoint),
             Event::Fetched { node, life, wanted } => self.node_fetched(node, life, &wanted),
+            Event::SkewEnds { agent } => {
+                self.agents[agent].skew_ms = 0;
+                Ok(())
+            }
             Event::SyncNormal { node } => {
                 self.nodes.get_mut(&node).expect("a node").sync_us = super::node::SYNC_US;
                 Ok(())
@@ -211,11 +255,14 @@ impl World {
                 life,
                 up,
             } => self.node_from_agent(agent, connection, node, life, up),
+            Event::ClientAgain { client, step } => self.client_asks(client, step),
             Event::ClientTry { client, step } => self.client_try(client, step),
             Event::Fault => self.fault(),
             Event::FaultsEnd => self.heal(),
-            Event::Mend => {
-                self.network.mend();
+            Event::Mend { pairs } => {
+                for (from, to) in pairs {
+                    self.network.mend(from, to);
+                }
                 Ok(())
             }
             Event::Weather => {
@@ -247,6 +294,11 @@ impl World {
         for node in self.nodes.values_mut() {
             node.sync_us = super::node::SYNC_US;
             node.skew_ms = 0;
+            node.doom = None;
+        }
+        for agent in &mut self.agents {
+            agent.doom = None;
+            agent.skew_ms = 0;
         }
         self.after(500_000, Event::Look);
         Ok(())
@@ -278,7 +330,7 @@ impl World {
                     node.applied()
                 ));
             }
-            open.extend(self.runs.iter().filter_map(|run| node.open_run(run)));
+            open.extend(node.open());
         }
         if !open.is_empty() {
             if late {
@@ -291,9 +343,10 @@ impl World {
         Ok(Some(Summary {
             lasted_us: self.now_us,
             events: self.events,
-            runs: self.runs.len(),
+            runs: self.invariants.same_answer.runs().len(),
             effects: self.invariants.at_most_once.count(),
             fingerprint: self.fingerprint,
+            tally: self.tally.clone(),
         }))
     }
 
@@ -304,6 +357,7 @@ impl World {
             node.check();
         }
         let node = &self.nodes[&1];
+        self.invariants.same_answer.at_rest(node.runs().into_iter())?;
         for task in node.succeeded_tasks() {
             self.invariants.at_most_once.succeeded(&task)?;
         }

@@ -51,3 +51,26 @@ impl AtMostOnce {
         self.effects.values().map(|&n| u64::from(n)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_effect_is_told_from_contain_up() {
+        let task = |item| ("run".to_owned(), "step".to_owned(), item);
+        let mut seen = AtMostOnce::default();
+        assert_eq!(seen.effect(task(1), Impact::Contain), Ok(()));
+        assert_eq!(seen.effect(task(2), Impact::Contain), Ok(()));
+        assert!(seen.effect(task(1), Impact::Contain).is_err());
+        assert_eq!(seen.effect(task(3), Impact::Observe), Ok(()));
+        assert_eq!(seen.effect(task(3), Impact::Observe), Ok(()));
+        assert_eq!(seen.count(), 5);
+    }
+
+    #[test]
+    fn a_success_without_an_effect_is_told() {
+        let seen = AtMostOnce::default();
+        assert!(seen.succeeded(&("run".to_owned(), "step".to_owned(), 0)).is_err());
+    }
+}

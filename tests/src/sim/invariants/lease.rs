@@ -21,6 +21,12 @@ impl Lease {
         self.from_peer.insert((node, from), now_us);
     }
 
+    /// A node died: what it heard before counts no more.
+    pub fn forget(&mut self, node: u64) {
+        self.from_leader.remove(&node);
+        self.from_peer.retain(|(to, _), _| *to != node);
+    }
+
     /// A node handed out something above observe.
     pub fn handed_out(&self, node: u64, leads: bool, voters: &[u64], now_us: u64, lease_us: u64) -> Check {
         let fresh = |at: Option<&u64>| at.is_some_and(|at| now_us.saturating_sub(*at) <= lease_us);
@@ -41,5 +47,37 @@ impl Lease {
             "lease",
             format!("node {node}, which {role}, handed out work above observe without a lease"),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE_US: u64 = 100;
+
+    #[test]
+    fn a_follower_needs_word_from_a_leader() {
+        let mut seen = Lease::default();
+        let at = |seen: &Lease, now| seen.handed_out(1, false, &[1, 2, 3], now, LEASE_US).is_ok();
+        seen.heard(1, 3, false, 1_000);
+        assert!(!at(&seen, 1_000), "that was no leader");
+        seen.heard(1, 2, true, 1_000);
+        assert!(at(&seen, 1_100));
+        assert!(!at(&seen, 1_101));
+        seen.forget(1);
+        assert!(!at(&seen, 1_000), "it started anew");
+    }
+
+    #[test]
+    fn a_leader_needs_word_from_a_majority() {
+        let mut seen = Lease::default();
+        let voters = [1, 2, 3, 4, 5];
+        let at = |seen: &Lease, now| seen.handed_out(1, true, &voters, now, LEASE_US).is_ok();
+        seen.heard(1, 2, false, 1_000);
+        assert!(!at(&seen, 1_050));
+        seen.heard(1, 3, false, 1_050);
+        assert!(at(&seen, 1_100));
+        assert!(!at(&seen, 1_101));
     }
 }

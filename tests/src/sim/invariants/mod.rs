@@ -3,12 +3,14 @@
 mod acknowledged;
 mod at_most_once;
 mod lease;
+mod same_answer;
 mod same_state;
 pub mod termination;
 
 pub use acknowledged::Acknowledged;
 pub use at_most_once::AtMostOnce;
 pub use lease::Lease;
+pub use same_answer::SameAnswer;
 pub use same_state::SameState;
 pub use termination::Termination;
 
@@ -17,6 +19,8 @@ pub use termination::Termination;
 pub struct Invariants {
     /// Nothing acknowledged is lost.
     pub acknowledged: Acknowledged,
+    /// Equal request, equal answer.
+    pub same_answer: SameAnswer,
     /// Equal index, equal state.
     pub same_state: SameState,
     /// No effect twice.

@@ -21,3 +21,15 @@ impl Termination {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_still_open_is_told() {
+        let judge = Termination::default();
+        assert_eq!(judge.at_rest(&[]), Ok(()));
+        assert!(judge.at_rest(&["a task".to_owned()]).is_err());
+    }
+}

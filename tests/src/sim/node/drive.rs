@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use coordinator::raft::{Fetched, Input, Output, Refused, SnapshotWanted};
-use coordinator::storage::{Checkpoint, LogStore};
+use coordinator::raft::{AppliedEntry, Fetched, Input, Output, Refused, SnapshotWanted};
+use coordinator::storage::Checkpoint;
 use engine::planner::Planner;
 use engine::{Effect, State};
 
 use super::super::event::{Event, Packet};
 use super::super::invariants::Check;
+use super::super::tally::Happened;
 use super::super::world::{TICK_US, World, fingerprint};
+use super::SYNC_US;
 use super::leader::Leading;
 use super::proposals::Waiting;
 
@@ -77,7 +79,7 @@ impl World {
         let from_leader = self.nodes[&id].leads();
         for message in output.messages {
             let to = message.to();
-            let delays = self.network.deliveries(&mut self.rng, id, to);
+            let delays = self.network.deliveries(&mut self.rng, &mut self.tally, id, to);
             if delays.is_empty() && message.is_snapshot() {
                 let input = Box::new(Input::Unreachable { to, snapshot: true });
                 self.after(
@@ -98,34 +100,16 @@ impl World {
             }
         }
         if let Some(write) = output.write {
-            let node = self.nodes.get_mut(&id).expect("a node");
             if let Some(checkpoint) = &write.install {
-                node.checkpoint = Some(checkpoint.clone());
+                self.tally.note(Happened::SnapshotInstalled);
+                self.invariants.acknowledged.starts(id, checkpoint.meta.index);
             }
-            write
-                .to_log(&mut node.log)
-                .map_err(|e| ("halted", e.to_string()))?;
-            let most = node.sync_us;
-            let delay = self.rng.between(most / 4, most);
-            self.after(
-                delay,
-                Event::Synced {
-                    node: id,
-                    life,
-                    number: write.number,
-                },
-            );
+            self.nodes.get_mut(&id).expect("a node").disk.write(write);
+            self.begin_sync(id)?;
         }
         let mut effects: Vec<Arc<Vec<Effect>>> = Vec::new();
+        self.note_applied(id, &output.applied)?;
         for entry in output.applied {
-            let bytes = self.nodes[&id]
-                .replica
-                .as_ref()
-                .and_then(|r| r.entry(entry.index));
-            if let Some((term, bytes)) = bytes {
-                let print = fingerprint(&bytes) ^ term;
-                self.invariants.acknowledged.applied(id, entry.index, print)?;
-            }
             effects.push(entry.effects);
             if let Some(proposal) = entry.proposal {
                 self.answered(id, proposal, Ok((entry.index, entry.reply)))?;
@@ -142,6 +126,10 @@ impl World {
             let grace = self.rng.between(0, 300_000);
             let node = self.nodes.get_mut(&id).expect("a node");
             if role.ready && node.leading.is_none() {
+                self.terms_led.insert(role.term);
+                if self.terms_led.len() > 1 {
+                    self.tally.note(Happened::LeaderChange);
+                }
                 let planner = node.with_state(Planner::new).expect("it is up");
                 let from_us = self.now_us + grace;
                 node.leading = Some(Leading {
@@ -178,13 +166,14 @@ impl World {
             );
         }
         if let Some(index) = output.compact {
+            self.tally.note(Happened::Compaction);
             let node = self.nodes.get_mut(&id).expect("a node");
-            node.log.compact(index).map_err(|e| ("halted", e.to_string()))?;
+            node.disk.compact(index).map_err(|e| ("halted", e.to_string()))?;
         }
         if let Some((index, hash)) = output.hash {
             self.invariants.same_state.hashed(id, index, hash)?;
             for to in self.nodes[&id].voters.clone().into_iter().filter(|&v| v != id) {
-                for delay in self.network.deliveries(&mut self.rng, id, to) {
+                for delay in self.network.deliveries(&mut self.rng, &mut self.tally, id, to) {
                     self.after(
                         delay,
                         Event::Arrive {
@@ -204,6 +193,59 @@ impl World {
                 self.node_effect(id, effect)?;
             }
         }
+        Ok(())
+    }
+
+    /// Everything between what this node had applied and what it has now, the leaders' empty entries too.
+    fn note_applied(&mut self, id: u64, entries: &[AppliedEntry]) -> Check {
+        let Some(replica) = &self.nodes[&id].replica else {
+            return Ok(());
+        };
+        let seen = &mut self.invariants.acknowledged;
+        for index in seen.applied_to(id) + 1..=replica.applied_index() {
+            let was_applied = entries.iter().any(|entry| entry.index == index);
+            let entry = replica.entry(index);
+            let in_state = entry
+                .as_ref()
+                .is_some_and(|(_, bytes)| was_applied != bytes.is_empty());
+            let (term, bytes) = entry.unwrap_or_default();
+            seen.applied(id, index, fingerprint(&bytes) ^ term, in_state)?;
+        }
+        Ok(())
+    }
+
+    /// Begins the next sync, if there is something to sync and the disk is idle.
+    fn begin_sync(&mut self, id: u64) -> Check {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        let (life, most) = (node.life, node.sync_us);
+        let Some(number) = node.disk.begin().map_err(|e| ("halted", e.to_string()))? else {
+            return Ok(());
+        };
+        let delay = self.rng.between(most / 4, most);
+        if delay > SYNC_US {
+            self.tally.note(Happened::SlowSync);
+        }
+        let node = self.nodes.get_mut(&id).expect("a node");
+        let installs = node.disk.is_installing();
+        if let Some((_, back_us)) = node.doom.take_if(|(in_install, _)| installs || !*in_install) {
+            let delay = self.rng.between(0, delay - 1);
+            self.after(
+                delay,
+                Event::NodeDies {
+                    node: id,
+                    life,
+                    back_us,
+                },
+            );
+        }
+        self.after(
+            delay,
+            Event::Synced {
+                node: id,
+                life,
+                number,
+            },
+        );
         Ok(())
     }
 
@@ -232,13 +274,14 @@ impl World {
         self.node_work(to)
     }
 
-    pub(in crate::sim) fn node_synced(&mut self, id: u64, life: u64, number: u64) -> Check {
+    pub(in crate::sim) fn node_synced(&mut self, id: u64, life: u64) -> Check {
         let node = self.nodes.get_mut(&id).expect("a node");
         if node.life != life || !node.is_alive() {
             return Ok(());
         }
-        node.log.sync().map_err(|e| ("halted", e.to_string()))?;
+        let number = node.disk.finish().map_err(|e| ("halted", e.to_string()))?;
         self.step(id, Input::Persisted(number))?;
+        self.begin_sync(id)?;
         self.node_work(id)
     }
 
@@ -248,13 +291,7 @@ impl World {
             return Ok(());
         }
         let meta = checkpoint.meta.clone();
-        if node
-            .checkpoint
-            .as_ref()
-            .is_none_or(|held| held.meta.index < meta.index)
-        {
-            node.checkpoint = Some(checkpoint);
-        }
+        node.disk.put_checkpoint(checkpoint);
         self.step(id, Input::CheckpointDurable(meta))?;
         self.node_work(id)
     }
@@ -267,9 +304,10 @@ impl World {
         let reached =
             from.is_alive() && self.network.is_open(id, from.id) && self.network.is_open(from.id, id);
         let held = from
-            .checkpoint
-            .clone()
-            .filter(|c| reached && c.meta == wanted.meta);
+            .disk
+            .checkpoint()
+            .filter(|c| reached && c.meta == wanted.meta)
+            .cloned();
         match held {
             Some(checkpoint) => {
                 self.step(wanted.from, Input::SnapshotServed { to: id })?;

@@ -1,6 +1,7 @@
 //! Coordinators: the real replica and planner, with a simulated disk and a thin shell that does what the
 //! coordinator's control, hub and leader do.
 
+mod disk;
 mod drive;
 mod leader;
 mod proposals;
@@ -9,14 +10,16 @@ mod sessions;
 
 use std::collections::BTreeMap;
 
-use coordinator::raft::{Boot, Replica, ReplicaConfig};
-use coordinator::storage::{Checkpoint, MemoryLog};
+use coordinator::raft::{Replica, ReplicaConfig};
+use coordinator::storage::Checkpoint;
 use engine::State;
 use engine::id::{Digest, RunId};
 
 use super::event::Event;
 use super::invariants::Check;
+use super::tally::Happened;
 use super::world::{TICK_US, World};
+use disk::SimDisk;
 use leader::Leading;
 pub(super) use proposals::Waiting;
 use reports::Heard;
@@ -32,9 +35,14 @@ pub(super) struct SimNode {
     pub life: u64,
     pub sync_us: u64,
     pub skew_ms: i64,
+    /// It dies in the middle of a sync (true: of a snapshot's), and comes back after so long.
+    pub doom: Option<(bool, u64)>,
     replica: Option<Replica>,
-    log: MemoryLog,
-    checkpoint: Option<Checkpoint>,
+    /// The index at which its state was last looked at; 0: not since it started.
+    seen: u64,
+    /// When it last had its lease.
+    led_us: u64,
+    disk: SimDisk,
     voters: Vec<u64>,
     next_id: u64,
     waiting: BTreeMap<u64, (Waiting, u64)>,
@@ -52,9 +60,11 @@ impl SimNode {
             life: 0,
             sync_us: SYNC_US,
             skew_ms: 0,
+            doom: None,
             replica: None,
-            log: MemoryLog::new(),
-            checkpoint: Some(Checkpoint::founding(voters.clone())),
+            seen: 0,
+            led_us: 0,
+            disk: SimDisk::new(Checkpoint::founding(voters.clone())),
             voters,
             next_id: 0,
             waiting: BTreeMap::new(),
@@ -84,18 +94,45 @@ impl SimNode {
         )
     }
 
+    /// Where it is now and the hash of its state, if it has applied something since this was asked last.
+    pub fn moved(&mut self) -> Option<(u64, Digest)> {
+        let index = self.replica.as_ref()?.applied_index();
+        // While a snapshot is on its way to the disk, the state is ahead of the index.
+        let at = self.with_state(State::applied_index)?;
+        if at != index || index == self.seen {
+            return None;
+        }
+        self.seen = index;
+        Some(self.hash())
+    }
+
     pub fn check(&self) {
         self.with_state(State::check);
     }
 
-    /// What is still open of a run, if anything.
-    pub fn open_run(&self, id: &RunId) -> Option<String> {
-        self.with_state(|state| match state.run(id) {
-            None => Some(format!("run {id} is not there")),
-            Some(run) if run.status.is_end() => None,
-            Some(run) => Some(format!("run {id} is {}", run.status.as_str())),
-        })
-        .flatten()
+    /// What has not reached a named end: runs, steps and tasks.
+    pub fn open(&self) -> Vec<String> {
+        let mut open = Vec::new();
+        self.with_state(|state| {
+            for run in state.runs_newest_first() {
+                if !run.status.is_end() {
+                    open.push(format!("run {} is {}", run.id, run.status.as_str()));
+                }
+                for step in 0..run.manifest().step_count() {
+                    for task in run.tasks(step, 0).filter(|t| t.task.ended_at.is_none()) {
+                        let (step, item) = (task.step_name, task.item);
+                        open.push(format!("task {}/{step}/{item} is {}", run.id, task.status()));
+                    }
+                }
+            }
+        });
+        open
+    }
+
+    /// Every run that exists.
+    pub fn runs(&self) -> Vec<RunId> {
+        self.with_state(|state| state.runs_newest_first().map(|run| run.id).collect())
+            .unwrap_or_default()
     }
 
     /// Every task that the cluster says succeeded.
@@ -132,28 +169,41 @@ impl World {
         config.checkpoint_entries = 60;
         config.retained_entries = 10;
         config.hash_entries = 16;
-        let boot =
-            Boot::load(&mut node.log, node.checkpoint.clone()).map_err(|e| ("halted", e.to_string()))?;
+        let boot = node.disk.boot().map_err(|e| ("halted", e.to_string()))?;
         let replica =
             Replica::new(config, boot).map_err(|e| ("halted", format!("node {id} does not start: {e}")))?;
+        self.invariants.acknowledged.starts(id, replica.applied_index());
         node.replica = Some(replica);
+        node.seen = 0;
+        node.led_us = self.now_us;
         let life = node.life;
         let delay = self.rng.between(1_000, TICK_US);
         self.after(delay, Event::NodeTick { node: id, life });
         self.node_work(id)
     }
 
-    pub(super) fn crash_node(&mut self, id: u64) {
-        let unsynced = self.nodes[&id].log.unsynced();
-        let kept = self.rng.below(unsynced + 1);
+    pub(super) fn node_dies(&mut self, id: u64, life: u64, back_us: u64) -> Check {
+        if self.nodes[&id].life != life || !self.nodes[&id].is_alive() {
+            return Ok(());
+        }
+        self.after(back_us, Event::NodeBack { node: id });
+        self.crash_node(id)
+    }
+
+    pub(super) fn crash_node(&mut self, id: u64) -> Check {
+        self.tally.note(Happened::NodeCrash);
+        self.invariants.lease.forget(id);
         let node = self.nodes.get_mut(&id).expect("a node");
         node.replica = None;
-        node.log.crash(kept);
+        node.disk
+            .crash(&mut self.rng, &mut self.tally)
+            .map_err(|e| ("halted", format!("node {id} could not start again: {e}")))?;
         node.waiting.clear();
         node.sessions.clear();
         node.reports.clear();
         node.flushing = false;
         node.leading = None;
         self.links_die(id);
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use engine::command::Envelope;
 
 use super::super::event::{Event, Packet};
 use super::super::invariants::Check;
+use super::super::tally::Happened;
 use super::super::world::World;
 use super::reports::Heard;
 
@@ -37,6 +38,12 @@ impl World {
         let proposal = node.next_id;
         node.waiting.insert(proposal, (waiting, deadline));
         if role.is_leader {
+            if node.skew_ms != 0 {
+                self.tally.note(Happened::SkewedProposal);
+            }
+            if node.with_state(|state| state.now() > at) == Some(true) {
+                self.tally.note(Happened::ClockBackwards);
+            }
             return self.step(
                 id,
                 Input::Propose {
@@ -52,7 +59,11 @@ impl World {
                     id: proposal,
                     envelope: Box::new(envelope),
                 };
-                if let Some(&delay) = self.network.deliveries(&mut self.rng, id, leader).first() {
+                if let Some(&delay) = self
+                    .network
+                    .deliveries(&mut self.rng, &mut self.tally, id, leader)
+                    .first()
+                {
                     self.after(
                         delay,
                         Event::Arrive {
@@ -69,7 +80,11 @@ impl World {
     }
 
     pub(super) fn reply_to(&mut self, from: u64, to: u64, id: u64, result: Result<(u64, Reply), ()>) {
-        if let Some(&delay) = self.network.deliveries(&mut self.rng, from, to).first() {
+        if let Some(&delay) = self
+            .network
+            .deliveries(&mut self.rng, &mut self.tally, from, to)
+            .first()
+        {
             let packet = Packet::ForwardReply { id, result };
             self.after(delay, Event::Arrive { from, to, packet });
         }

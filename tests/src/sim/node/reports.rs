@@ -42,6 +42,7 @@ impl World {
             // A run that this node has not applied yet: the report waits.
             match self.report_of(id, &one) {
                 Some(report) => {
+                    self.note_ended(id, one.agent, &one.said);
                     reports.push(report);
                     batch.push(one);
                 }
@@ -65,6 +66,15 @@ impl World {
         };
         self.propose(id, envelope, Waiting::Reports(batch))?;
         self.node_work(id)
+    }
+
+    /// What an agent says that it has ended is not to be cancelled when the cluster drops it.
+    pub(super) fn note_ended(&mut self, id: u64, agent: usize, said: &Said) {
+        let Said::Ended { key, .. } = said else { return };
+        let Some(key) = self.key_of(id, key) else { return };
+        if let Some(session) = self.nodes.get_mut(&id).expect("a node").sessions.get_mut(&agent) {
+            session.outbox.note_ended(&key);
+        }
     }
 
     pub(super) fn reports_taken(&mut self, id: u64, heard: Vec<Heard>, reply: &Reply) {

@@ -1,16 +1,15 @@
 //! The hub: sessions of the agents of this node, and what is handed out over them.
 
-use std::collections::BTreeSet;
-
 use agent::session::event::{Assignment, Received, Sent};
 use catalogue::Impact;
-use coordinator::raft::Replica;
+use coordinator::hub::outbox::{Order, Outbox};
 use engine::command::{Command, Envelope, SessionClosed, SessionOpened};
-use engine::id::{AttemptKey, NodeId};
-use engine::{Actor, Effect, Reply};
+use engine::id::NodeId;
+use engine::{Actor, Effect, Reply, Timestamp};
 
 use super::super::agents::{SimAgent, Up};
 use super::super::invariants::Check;
+use super::super::tally::Happened;
 use super::super::world::{TICK_US, World};
 use super::ELECTION_TICKS;
 use super::proposals::Waiting;
@@ -18,6 +17,8 @@ use super::reports::{Heard, wire_key};
 
 /// A silent session is closed after this long.
 const SILENCE_US_MAX: u64 = 3_000_000;
+/// A node that hears of no leader sends its agents elsewhere after this long.
+const LEADERLESS_US_MAX: u64 = 1_500_000;
 const HEARTBEAT_MS: u64 = 500;
 const LEASE_MS: u64 = 2_000;
 
@@ -29,7 +30,7 @@ pub(super) struct Session {
     open: bool,
     pub(super) proposed: bool,
     heard_us: u64,
-    sent: BTreeSet<(AttemptKey, bool)>,
+    pub(super) outbox: Outbox,
 }
 
 impl World {
@@ -51,6 +52,13 @@ impl World {
                 node.next_id += 1;
                 // Greater than any session of an earlier life of this node.
                 let session = node.life << 32 | node.next_id;
+                let mut outbox = Outbox::default();
+                for key in &running {
+                    if let Some(known) = self.key_of(id, key) {
+                        outbox.note_running(known, key.step.clone());
+                    }
+                }
+                let node = self.nodes.get_mut(&id).expect("a node");
                 let fresh = Session {
                     connection,
                     session,
@@ -58,9 +66,15 @@ impl World {
                     open: false,
                     proposed: false,
                     heard_us: now_us,
-                    sent: BTreeSet::new(),
+                    outbox,
                 };
                 node.sessions.insert(agent, fresh);
+                let welcome = Received::Welcome {
+                    heartbeat_ms: HEARTBEAT_MS,
+                    lease_ms: LEASE_MS,
+                    message_bytes_max: 1 << 20,
+                };
+                self.send_down(id, agent, connection, welcome);
                 self.open_session(id, agent)?;
             }
             Up::Said(Sent::Heartbeat { .. }) => {
@@ -80,8 +94,11 @@ impl World {
                     .filter(|s| s.connection == connection)
                 {
                     session.heard_us = now_us;
-                    node.reports
-                        .extend(said.into_iter().map(|said| Heard { agent, said }));
+                    for said in said {
+                        self.note_ended(id, agent, &said);
+                        let node = self.nodes.get_mut(&id).expect("a node");
+                        node.reports.push(Heard { agent, said });
+                    }
                     self.flush_soon(id);
                 }
             }
@@ -151,13 +168,6 @@ impl World {
             return self.close_session(id, agent, Some(reason));
         }
         session.open = true;
-        let connection = session.connection;
-        let welcome = Received::Welcome {
-            heartbeat_ms: HEARTBEAT_MS,
-            lease_ms: LEASE_MS,
-            message_bytes_max: 1 << 20,
-        };
-        self.send_down(id, agent, connection, welcome);
         self.push(id, agent)
     }
 
@@ -196,17 +206,21 @@ impl World {
     }
 
     pub(super) fn look_after_sessions(&mut self, id: u64) -> Check {
-        let lease = self.nodes[&id].replica.as_ref().map_or(0, Replica::lease_ticks);
+        let node = self.nodes.get_mut(&id).expect("a node");
+        if node.replica.as_ref().is_some_and(|r| r.lease_ticks() > 0) {
+            node.led_us = self.now_us;
+        }
+        let led_us = node.led_us;
         let agents: Vec<usize> = self.nodes[&id].sessions.keys().copied().collect();
         for agent in agents {
             let session = &self.nodes[&id].sessions[&agent];
-            if lease == 0 {
+            if self.now_us - led_us > LEADERLESS_US_MAX {
                 self.close_session(id, agent, Some("this node has lost its leader".to_owned()))?;
             } else if self.now_us - session.heard_us > SILENCE_US_MAX {
                 self.close_session(id, agent, None)?;
             } else if !session.open && !session.proposed {
                 self.open_session(id, agent)?;
-            } else if session.open {
+            } else {
                 self.push(id, agent)?;
             }
         }
@@ -244,50 +258,31 @@ impl World {
         let (Some(session), Some(replica)) = (node.sessions.get_mut(&agent), &node.replica) else {
             return Ok(());
         };
-        if !session.open {
-            return Ok(());
-        }
         let lease = replica.lease_ticks() > 0;
         let leads = replica.role().is_leader;
         let connection = session.connection;
+        let assignments = replica.state().read().assignments(&host);
+        if !lease && assignments.iter().any(|a| a.impact > Impact::Observe) {
+            let with_lease = session.outbox.clone().orders(assignments.clone(), true);
+            if with_lease != session.outbox.clone().orders(assignments.clone(), false) {
+                self.tally.note(Happened::HeldBack);
+            }
+        }
         let mut messages = Vec::new();
-        for assignment in replica.state().read().assignments(&host) {
-            let cancel = assignment.cancel.is_some();
-            if session.sent.contains(&(assignment.key, cancel)) {
-                continue;
-            }
-            if !lease && assignment.impact > Impact::Observe {
-                continue;
-            }
-            session.sent.insert((assignment.key, cancel));
-            let key = wire_key(&assignment.key, &assignment.step);
-            let message = match assignment.cancel {
-                Some(reason) => Received::Cancel { key, reason },
-                None => {
-                    let action = catalogue::find(&assignment.action).expect("a known action");
-                    let timeout_ms = match assignment.attempt_timeout_ms {
-                        0 => action.default_timeout_ms,
-                        ms => ms,
-                    };
-                    Received::Assign(Box::new(Assignment {
-                        key,
-                        action: assignment.action,
-                        parameters_json: assignment.parameters.to_string(),
-                        impact: assignment.impact,
-                        urgent: action.urgent,
-                        timeout_ms,
-                        start_within_ms: assignment
-                            .start_by
-                            .map_or(0, |by| by.0.saturating_sub(now.0).max(1)),
-                        refusal: None,
-                    }))
+        for order in session.outbox.orders(assignments, lease) {
+            messages.push(match order {
+                Order::Cancel { key, step, reason } => {
+                    let key = wire_key(&key, &step);
+                    (Received::Cancel { key, reason }, Impact::Observe)
                 }
-            };
-            messages.push((message, assignment.impact));
+                Order::Assign(assignment) => {
+                    let impact = assignment.impact;
+                    (Received::Assign(Box::new(on_the_wire(assignment, now))), impact)
+                }
+            });
         }
         for (message, impact) in messages {
-            let acts = matches!(message, Received::Assign(_));
-            if self.send_down(id, agent, connection, message) && acts && impact > Impact::Observe {
+            if self.send_down(id, agent, connection, message) && impact > Impact::Observe {
                 let voters = self.nodes[&id].voters.clone();
                 // A lease is one election timeout; clocks run up to 2 % apart, and a tick is the grain.
                 let lease_us = (u64::from(ELECTION_TICKS) + 1) * (TICK_US + 1_000);
@@ -297,5 +292,24 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+fn on_the_wire(assignment: engine::Assignment, now: Timestamp) -> Assignment {
+    let action = catalogue::find(&assignment.action).expect("a known action");
+    let timeout_ms = match assignment.attempt_timeout_ms {
+        0 => action.default_timeout_ms,
+        ms => ms,
+    };
+    let start_by = assignment.start_by;
+    Assignment {
+        key: wire_key(&assignment.key, &assignment.step),
+        action: assignment.action,
+        parameters_json: assignment.parameters.to_string(),
+        impact: assignment.impact,
+        urgent: action.urgent,
+        timeout_ms,
+        start_within_ms: start_by.map_or(0, |by| by.0.saturating_sub(now.0).max(1)),
+        refusal: None,
     }
 }
