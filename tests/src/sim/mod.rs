@@ -13,6 +13,7 @@ pub mod clients;
 pub mod event;
 pub mod faults;
 pub mod invariants;
+pub mod links;
 pub mod network;
 pub mod node;
 pub mod rng;
