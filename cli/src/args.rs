@@ -52,7 +52,7 @@ pub enum Command {
     /// Make the tokens that let agents join.
     #[command(subcommand)]
     EnrollToken(EnrollToken),
-    /// Check playbooks, offline.
+    /// Check playbooks and draw them, offline.
     #[command(subcommand)]
     Playbook(Playbook),
     /// Say what a problem's code means, such as E0301, offline; without a code, list all.
@@ -171,6 +171,15 @@ pub enum Playbook {
         /// A file, or library:NAME.
         #[arg(required = true, value_name = "FILE|library:NAME")]
         playbooks: Vec<String>,
+    },
+    /// Draw a playbook as a Mermaid flowchart.
+    Graph {
+        /// A file, or library:NAME.
+        #[arg(value_name = "FILE|library:NAME")]
+        playbook: String,
+        /// Colour it by how the steps of this run of it ended.
+        #[arg(long, value_name = "ID")]
+        run: Option<String>,
     },
 }
 

@@ -71,6 +71,11 @@ macro_rules! unasked {
                 Ok(Response::new(ListAgentsReply { agents: self.script.agents.clone(), next_after_id: String::new() }))
             }
 
+            async fn get_run(&self, _: Request<GetRunRequest>) -> Result<Response<Run>, Status> {
+                self.refuse()?;
+                self.script.runs.last().cloned().map(Response::new).ok_or_else(|| Status::not_found("no run"))
+            }
+
             async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunReply>, Status> {
                 self.asked.lock().unwrap().request_ids.push(request.into_inner().request_id);
                 self.refuse()?;
@@ -117,7 +122,6 @@ unasked! {
     revoke_enroll_token(RevokeEnrollTokenRequest) -> RevokeEnrollTokenReply;
     start_run(StartRunRequest) -> StartRunReply;
     list_runs(ListRunsRequest) -> ListRunsReply;
-    get_run(GetRunRequest) -> Run;
     list_tasks(ListTasksRequest) -> ListTasksReply;
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
     verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
@@ -369,4 +373,33 @@ async fn a_run_that_does_more_than_observe_needs_a_yes() {
     let output = cluster.cordon("run start x.yaml --confirm").await;
     assert_eq!(output.status.code(), Some(70), "{}", err(&output));
     assert!(err(&output).contains("start_run"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn a_run_colours_the_picture_of_what_it_ran_and_of_nothing_else() {
+    let text = "playbook: p\nversion: 1\ntargets: {all: {select: \"true\"}}\nsteps:\n  find: {do: host.info, targets: all}\n";
+    let mut run = at(3, "failed", "failed");
+    run.manifest_sha256 = playbook::compile(text).unwrap().manifest.sha256();
+    let cluster = Cluster::start(vec![Script {
+        runs: vec![run],
+        ..Script::default()
+    }])
+    .await;
+    std::fs::write(cluster.path("p.yaml"), text).unwrap();
+    let output = cluster.cordon("playbook graph p.yaml --run r1").await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(
+        out(&output).ends_with("  class s_find failed\n"),
+        "{}",
+        out(&output)
+    );
+
+    std::fs::write(cluster.path("p.yaml"), text.replace("version: 1", "version: 2")).unwrap();
+    let output = cluster.cordon("playbook graph p.yaml --run r1").await;
+    assert_eq!(output.status.code(), Some(6));
+    assert!(
+        err(&output).contains("compiles to something else"),
+        "{}",
+        err(&output)
+    );
 }

@@ -3,6 +3,7 @@
 //! - [`compile()`]: text to manifest; every problem at once, each with its place, a reason and a mend.
 //! - [`bind_inputs`], [`resolve_targets`]: a manifest becomes a plan.
 //! - [`explain`]: what the code of a problem means.
+//! - [`graph`]: a picture of it.
 //! - [`eval`]: expressions under limits, for the planner.
 //! - [`library`]: playbooks that come with Cordon.
 //!
@@ -14,6 +15,7 @@ pub mod canonical;
 mod compile;
 pub mod eval;
 pub mod explain;
+pub mod graph;
 pub mod library;
 pub mod manifest;
 mod nearest;

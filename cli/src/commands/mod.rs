@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use clap::CommandFactory;
 
 use crate::{
-    args::{Cli, Command, Global},
+    args::{Cli, Command, Global, Playbook},
     client::Client,
     config,
     error::{CliError, Result},
@@ -37,7 +37,15 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Init(args) => offline::init(out, &args),
         Command::Operator(command) => offline::operator(out, &command),
         Command::Coordinator(command) => offline::coordinator(out, &command),
-        Command::Playbook(command) => playbook::run(out, &command),
+        Command::Playbook(Playbook::Validate { playbooks }) => playbook::validate(out, &playbooks),
+        Command::Playbook(Playbook::Graph { playbook, run: None }) => playbook::graph(out, &playbook, None),
+        Command::Playbook(Playbook::Graph {
+            playbook,
+            run: Some(id),
+        }) => online(global, async |mut client| {
+            let run = run::get(&mut client, id).await?;
+            playbook::graph(out, &playbook, Some(&run))
+        }),
         Command::Explain { code } => explain::run(out, code.as_deref()),
         Command::Action(command) => action::run(out, &command),
         Command::Demo(args) => Ok(crate::demo::run(&args)),

@@ -1,4 +1,4 @@
-//! `playbook validate`, offline, and what the command knows of a playbook before it sends it.
+//! `playbook validate` and `playbook graph`, offline, and what the command knows of a playbook before it sends it.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,6 @@ use proto::v1;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    args::Playbook,
     error::{CliError, Result},
     exit_codes,
     output::{Format, Output, clean},
@@ -21,8 +20,7 @@ use crate::{
 const LIBRARY: &str = "library:";
 
 /// Checks every file and shows all problems of all of them; the exit code says whether there was any.
-pub fn run(out: Output, command: &Playbook) -> Result<u8> {
-    let Playbook::Validate { playbooks } = command;
+pub fn validate(out: Output, playbooks: &[String]) -> Result<u8> {
     let mut items = Vec::new();
     let mut all_hold = true;
     for name in playbooks {
@@ -64,6 +62,35 @@ pub fn run(out: Output, command: &Playbook) -> Result<u8> {
     } else {
         exit_codes::INVALID
     })
+}
+
+/// Draws a playbook; with a run of it, coloured by how its steps stand.
+///
+/// # Errors
+/// The playbook's problems; a run of something else.
+pub fn graph(out: Output, name: &str, run: Option<&v1::Run>) -> Result<u8> {
+    let manifest = playbook::compile(&read(name)?)
+        .map_err(|problems| invalid(name, &problems))?
+        .manifest;
+    if let Some(run) = run.filter(|run| run.manifest_sha256 != manifest.sha256()) {
+        let message = format!(
+            "run {} is of {} v{} as it was then, and {name} compiles to something else",
+            run.id, run.playbook, run.version
+        );
+        return Err(CliError::new(exit_codes::REFUSED, message).with_hint(
+            "give the text that the run was started with; `cordon run show` has the manifest's hash",
+        ));
+    }
+    let status = |step: &str| {
+        let run = run?;
+        let of_it = run.steps.iter().find(|known| known.name == step)?;
+        Some(of_it.status.clone())
+    };
+    let text = playbook::graph::mermaid(&manifest, status);
+    let value =
+        json!({ "playbook": manifest.playbook, "manifest_sha256": manifest.sha256(), "mermaid": text });
+    out.one(&text, &value)?;
+    Ok(exit_codes::OK)
 }
 
 /// The text of a playbook, from a file or the library.

@@ -209,11 +209,19 @@ async fn list(out: Output, client: &mut Client, limit: u32, active_only: bool) -
     Ok(exit_codes::OK)
 }
 
-async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) -> Result<u8> {
-    let request = GetRunRequest { id: id.clone() };
-    let run = client
+/// The run as it stands.
+///
+/// # Errors
+/// When there is no such run, or no coordinator answers.
+pub async fn get(client: &mut Client, id: String) -> Result<v1::Run> {
+    let request = GetRunRequest { id };
+    client
         .call(async |mut api| api.get_run(request.clone()).await)
-        .await?;
+        .await
+}
+
+async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) -> Result<u8> {
+    let run = get(client, id.clone()).await?;
     let mut tasks = Vec::new();
     if with_tasks {
         for step in &run.steps {

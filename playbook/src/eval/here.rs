@@ -22,6 +22,21 @@ pub fn here_variables_of(template: &Template) -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// The expression as its author wrote it, for people: `steps.NAME.here` again.
+pub fn as_written(expression: &Expression) -> String {
+    here_variables(expression)
+        .iter()
+        .fold(expression.0.clone(), |source, step| {
+            let variable = format!(r"\b{PREFIX}{step}\b");
+            match regex::Regex::new(&variable) {
+                Ok(pattern) => pattern
+                    .replace_all(&source, format!("steps.{step}.here"))
+                    .into_owned(),
+                Err(_) => source,
+            }
+        })
+}
+
 fn walk(template: &Template, names: &mut BTreeSet<String>) {
     match template {
         Template::Literal(_) => {}

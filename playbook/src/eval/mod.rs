@@ -30,7 +30,7 @@ use serde_json::Value;
 use crate::manifest::{Expression, Template, TextPart};
 
 pub(crate) use here::PREFIX as HERE_PREFIX;
-pub use here::{here_variables, here_variables_of};
+pub use here::{as_written, here_variables, here_variables_of};
 pub(crate) use program::{Parsed, parse};
 use value::Cel;
 
