@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use tests::sim::{self, Happened, Options, Totals, Violation};
+use tests::sim::{self, Happened, Options, Totals};
 
 /// Runs simulated clusters, each from a seed.
 #[derive(Parser)]
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
                     if seed >= from + seeds || args.fail_fast && failed.load(Ordering::Relaxed) > 0 {
                         return;
                     }
-                    match one(seed, &options) {
+                    match sim::run(seed, &options) {
                         Ok(summary) => {
                             totals.lock().expect("no thread panics").add(&summary.tally);
                             if args.seed.is_some() {
@@ -100,21 +100,4 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// A panic in a world is a violation like any other: the engine's invariants are assertions.
-fn one(seed: u64, options: &Options) -> Result<sim::Summary, Violation> {
-    std::panic::catch_unwind(|| sim::run(seed, options)).unwrap_or_else(|panic| {
-        let detail = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-            .unwrap_or_else(|| "a panic without a message".to_owned());
-        Err(Violation {
-            seed,
-            invariant: "panic",
-            detail,
-            at_us: 0,
-        })
-    })
 }

@@ -1,6 +1,8 @@
 //! The world: one queue of events, one clock, and everything that lives in it.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine::Timestamp;
 use sha2::Digest as _;
@@ -61,7 +63,7 @@ pub struct Summary {
 pub struct Violation {
     /// The world.
     pub seed: u64,
-    /// The file in `invariants`, or `halted` where a replica gave up.
+    /// The file in `invariants`, `halted` where a replica gave up, or `panic`.
     pub invariant: &'static str,
     /// What was seen.
     pub detail: String,
@@ -99,15 +101,25 @@ pub(super) const EPOCH_MS: u64 = 1_767_225_600_000;
 const CHECK_EVERY: u64 = 8;
 pub(super) const TICK_US: u64 = 50_000;
 
-/// Runs the world of this seed to its end.
+/// Runs the world of this seed to its end. A panic in it is a violation like any other: the engine's own invariants
+/// are assertions.
 pub fn run(seed: u64, options: &Options) -> Result<Summary, Violation> {
     let mut world = World::new(seed, options.clone());
-    world.live().map_err(|(invariant, detail)| Violation {
-        seed,
-        invariant,
-        detail,
-        at_us: world.now_us,
-    })
+    let ended = catch_unwind(AssertUnwindSafe(|| world.live()));
+    ended
+        .unwrap_or_else(|panic| Err(("panic", words_of(panic.as_ref()))))
+        .map_err(|(invariant, detail)| Violation {
+            seed,
+            invariant,
+            detail,
+            at_us: world.now_us,
+        })
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a message").to_owned()
 }
 
 impl World {
