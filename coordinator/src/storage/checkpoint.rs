@@ -14,6 +14,8 @@ use super::error::{REJOIN, StorageError};
 use super::types::{Checkpoint, CheckpointMeta, ConfState};
 use super::wal::Owner;
 
+/// In the folder of the log, and made after it.
+pub(super) const FILE_NAME: &str = "checkpoint.redb";
 /// The state is stored and sent in pieces of this size.
 pub const CHUNK_BYTES: usize = 1 << 20;
 /// Checkpoints are written and read whole: a cache would only hold memory.
@@ -33,7 +35,7 @@ pub struct CheckpointStore {
 impl CheckpointStore {
     /// Opens the database in `folder` (which exists and is locked), or makes one.
     pub fn open(folder: &Path, owner: Owner) -> Result<CheckpointStore, StorageError> {
-        let path = folder.join("checkpoint.redb");
+        let path = folder.join(FILE_NAME);
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(&path)

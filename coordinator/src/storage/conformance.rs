@@ -252,6 +252,19 @@ fn a_file_that_was_cut_is_refused() {
     assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
 }
 
+#[test]
+fn a_log_that_is_gone_is_no_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, _) = written(folder.path(), 3);
+    CheckpointStore::open(folder.path(), OWNER).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    // The refusal must not make the log that the next start would take for one.
+    for _ in 0..2 {
+        let error = reopen(folder.path()).unwrap_err();
+        assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::checkpoint;
 use super::error::{REJOIN, StorageError, io_error};
 use super::log::{LogStore, Recovered};
 use super::record::{self, HEADER_BYTES, Item, Parsed};
@@ -80,6 +81,14 @@ impl Wal {
             .map_err(io_error("create", folder))?;
         let lock = lock(folder)?;
         let numbers = segments(folder)?;
+        if numbers.is_empty() && folder.join(checkpoint::FILE_NAME).exists() {
+            let first = folder.join(super::segment::file_name(1));
+            return Err(corrupt(
+                &first,
+                0,
+                "no file of the log is there, and the checkpoint is",
+            ));
+        }
         let mut replay = Replay::default();
         let mut closed = VecDeque::new();
         let mut current = None;
