@@ -322,6 +322,30 @@ fn nothing_acknowledged_is_lost_when_all_crash() {
 }
 
 #[test]
+fn a_member_whose_disk_was_emptied_halts_with_the_reason() {
+    let mut world = World::new(3, 1_000);
+    let leader = world.await_leader();
+    world.commit(5);
+    world.await_equal();
+    let emptied = (1..=3).find(|id| *id != leader).unwrap();
+    let acknowledged = world.applied(emptied);
+    world.crash(emptied);
+    world.nodes.get_mut(&emptied).unwrap().log = MemoryLog::new();
+    world.start(emptied);
+    world.network.clear();
+    for _ in 0..10 {
+        world.step(leader, Input::Tick);
+    }
+    let replica = world.nodes.get_mut(&emptied).unwrap().replica.as_mut().unwrap();
+    let mut heard = world.network.drain(..).filter(|message| message.0.to == emptied);
+    let halt = heard.find_map(|message| replica.step(Input::Message(message)).err());
+    assert!(
+        matches!(halt, Some(Halt::Forgot { last_index: 1, acknowledged: a, .. }) if a == acknowledged),
+        "{halt:?}"
+    );
+}
+
+#[test]
 #[cfg_attr(feature = "fault-skip-fsync", should_panic)]
 fn acknowledgements_wait_for_the_disk() {
     let mut world = World::new(3, 1_000);

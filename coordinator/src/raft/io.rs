@@ -297,6 +297,20 @@ pub enum Halt {
         /// Whose hash differs.
         leader: u64,
     },
+    /// This node's disk lost what it had acknowledged.
+    #[error(
+        "the log of this node ends at entry {last_index}, and leader {leader} knows that this node had written entry \
+         {acknowledged}: its data folder was emptied, cut or put back from a copy. Remove the node from the cluster, \
+         empty its data folder, and add it again as a new learner with a new raft id"
+    )]
+    Forgot {
+        /// The log's last index.
+        last_index: u64,
+        /// What this node had acknowledged.
+        acknowledged: u64,
+        /// To whom.
+        leader: u64,
+    },
     /// Raft itself gave up.
     #[error("raft: {0}")]
     Raft(#[from] raft::Error),

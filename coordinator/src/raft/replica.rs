@@ -383,10 +383,25 @@ impl Replica {
             }
             _ => {}
         }
-        if message.msg_type == MessageType::MsgSnapshot {
-            return self.snapshot_announced(message);
+        match message.msg_type {
+            MessageType::MsgSnapshot => return self.snapshot_announced(message),
+            MessageType::MsgHeartbeat => self.remembers(&message)?,
+            _ => {}
         }
         self.raft_step(message)
+    }
+
+    /// A leader's heartbeat commits only what this node has acknowledged to it.
+    fn remembers(&self, heartbeat: &Message) -> Result<(), Halt> {
+        let last_index = self.last_index();
+        if heartbeat.term < self.node.raft.term || heartbeat.commit <= last_index {
+            return Ok(());
+        }
+        Err(Halt::Forgot {
+            last_index,
+            acknowledged: heartbeat.commit,
+            leader: heartbeat.from,
+        })
     }
 
     fn snapshot_announced(&mut self, message: Message) -> Result<(), Halt> {
