@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_saphyr::Error;
 
 use crate::problem::{Place, Problem};
 
@@ -12,6 +13,10 @@ use crate::problem::{Place, Problem};
 const NODES_MAX: usize = 50_000;
 /// Nesting of one text.
 const DEPTH_MAX: usize = 32;
+/// `*name` in one text.
+const ALIASES_MAX: usize = 256;
+/// `&name` in one text.
+const ANCHORS_MAX: usize = 64;
 
 /// A node and its place.
 #[derive(Clone, Debug)]
@@ -45,8 +50,8 @@ pub(crate) fn read(text: &str) -> Result<Node, Box<Problem>> {
         budget: serde_saphyr::budget! {
             max_nodes: NODES_MAX,
             max_depth: DEPTH_MAX,
-            max_aliases: 256,
-            max_anchors: 64,
+            max_aliases: ALIASES_MAX,
+            max_anchors: ANCHORS_MAX,
             max_documents: 1,
         },
     };
@@ -56,21 +61,59 @@ pub(crate) fn read(text: &str) -> Result<Node, Box<Problem>> {
                 line: u32::try_from(at.line()).unwrap_or(0),
                 column: u32::try_from(at.column()).unwrap_or(0),
             });
-            let whole = error.to_string();
-            let message = whole
-                .lines()
-                .next()
-                .unwrap_or("not YAML")
-                .trim_start_matches("error: ")
-                .to_owned();
+            let (message, hint) = in_words(&error);
             Box::new(Problem {
                 code: "E0001",
                 place,
                 message: format!("this is not YAML that a playbook can be: {message}"),
-                hint: "keys are unique, indentation is by spaces, one document a file".to_owned(),
+                hint: hint.to_owned(),
             })
         })?;
     Ok(node(raw))
+}
+
+/// What is wrong and how to mend it. Of the reader's own words only those about the syntax are kept: the others
+/// speak of its options.
+fn in_words(error: &serde_saphyr::Error) -> (String, &'static str) {
+    use serde_saphyr::budget::BudgetBreach;
+    let mut inner = error.without_snippet();
+    while let Error::AliasError { error, .. } = inner {
+        inner = error.without_snippet();
+    }
+    match inner {
+        Error::DuplicateMappingKey { key: Some(key), .. } => (
+            format!("`{key}` is given twice in the same map"),
+            "leave out one of the two, or give it another name",
+        ),
+        Error::Budget { breach, .. } => match breach {
+            BudgetBreach::Documents { .. } => (
+                "a second document begins here".to_owned(),
+                "one playbook a file: split it at `---`",
+            ),
+            BudgetBreach::Depth { .. } => (
+                format!("it is nested deeper than {DEPTH_MAX}"),
+                "split what is nested into steps",
+            ),
+            BudgetBreach::Nodes { .. } => (
+                format!("it has more than {NODES_MAX} values, with what its aliases repeat"),
+                "move data into inputs",
+            ),
+            _ => (
+                format!(
+                    "it has more than {ANCHORS_MAX} anchors or {ALIASES_MAX} aliases, or repeats too much"
+                ),
+                "write out what is repeated, or move it into inputs",
+            ),
+        },
+        _ => {
+            let whole = error.to_string();
+            let first = whole.lines().next().unwrap_or("not YAML");
+            (
+                first.trim_start_matches("error: ").to_owned(),
+                "keys are unique, indentation is by spaces, one document a file",
+            )
+        }
+    }
 }
 
 impl Node {

@@ -180,6 +180,17 @@ impl Compiler {
         }
     }
 
+    /// A duration within which something must end, so not nothing.
+    pub(super) fn deadline(&mut self, node: &Node, what: &str) -> Option<u64> {
+        let ms = self.duration(node, what)?;
+        if ms == 0 {
+            let message = format!("{what}: nothing ends within no time at all");
+            self.problem("E0106", node.place, message, "leave it out for the default");
+            return None;
+        }
+        Some(ms)
+    }
+
     /// Milliseconds.
     pub(super) fn duration(&mut self, node: &Node, what: &str) -> Option<u64> {
         let parsed = match &node.data {

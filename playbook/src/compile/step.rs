@@ -518,7 +518,7 @@ impl Compiler {
         let Some(fields) = self.fields(node, "`timeout`", fields::TIMEOUT) else {
             return Timeout::default();
         };
-        let mut ms = |name: &str| fields.get(name).and_then(|n| self.duration(n, name));
+        let mut ms = |name: &str| fields.get(name).and_then(|n| self.deadline(n, name));
         Timeout {
             queue_ms: ms("queue"),
             attempt_ms: ms("attempt"),

@@ -65,7 +65,7 @@ impl Compiler {
             return Limits::default();
         };
         Limits {
-            timeout_ms: fields.get("timeout").and_then(|n| self.duration(n, "`timeout`")),
+            timeout_ms: fields.get("timeout").and_then(|n| self.deadline(n, "`timeout`")),
             max_targets: fields
                 .get("max_targets")
                 .and_then(|n| self.count(n, "`max_targets`", 1, u32::MAX)),
