@@ -146,7 +146,7 @@ pub enum EnrollToken {
     /// Make one. Its secret is shown once.
     Create {
         /// How many agents may use it.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
         /// How long it holds.
         #[arg(long, default_value = "10m", value_name = "DURATION")]

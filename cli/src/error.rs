@@ -1,6 +1,10 @@
 //! Errors for people: what happened, why, and how to mend it, with an exit code.
 
-use std::{fmt, io, path::Path};
+use std::{
+    fmt, fs,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use certs::tls::ConnectError;
 use tonic::{Code, Status};
@@ -16,6 +20,9 @@ pub struct CliError {
     pub server_code: Option<String>,
     pub exit_code: u8,
 }
+
+/// Of a file that is read whole: more than any coordinator takes.
+const TEXT_BYTES_MAX: u64 = 8 << 20;
 
 pub type Result<T> = std::result::Result<T, CliError>;
 
@@ -58,6 +65,24 @@ impl CliError {
             io::ErrorKind::InvalidData => cannot.with_hint("save the file as UTF-8 text"),
             io::ErrorKind::IsADirectory => cannot.with_hint("name a file, not a folder"),
             _ => cannot,
+        }
+    }
+
+    /// The text of a local file that is a part of a command, and so is of bounded size.
+    pub fn read(verb: &str, path: &Path) -> Result<String> {
+        let mut text = String::new();
+        let file =
+            fs::File::open(path).and_then(|file| file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text));
+        match file {
+            Ok(_) if text.len() as u64 > TEXT_BYTES_MAX => {
+                let what = format!(
+                    "cannot {verb} {}: it is longer than {TEXT_BYTES_MAX} bytes",
+                    path.display()
+                );
+                Err(CliError::invalid(what).with_hint("name the file that is meant"))
+            }
+            Ok(_) => Ok(text),
+            Err(error) => Err(CliError::file(verb, path, &error)),
         }
     }
 }

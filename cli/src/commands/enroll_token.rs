@@ -23,6 +23,10 @@ pub async fn run(out: Output, client: &mut Client, command: EnrollToken) -> Resu
         } => {
             let ttl_ms = catalogue::parse_duration(&ttl)
                 .map_err(|error| CliError::new(exit_codes::USAGE, format!("--ttl {ttl}: {error}")))?;
+            if ttl_ms == 0 {
+                let what = format!("--ttl {ttl}: a token that holds for no time lets nobody join");
+                return Err(CliError::new(exit_codes::USAGE, what).with_hint("leave it out for 10 minutes"));
+            }
             let request = CreateEnrollTokenRequest {
                 uses,
                 ttl_ms,

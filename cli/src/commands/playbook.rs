@@ -1,6 +1,6 @@
 //! `playbook validate` and `playbook graph`, offline, and what the command knows of a playbook before it sends it.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use playbook::{
     Problem, Problems,
@@ -104,8 +104,7 @@ pub fn read(name: &str) -> Result<String> {
             .with_hint(format!("it has: {}", library_names()))
         });
     }
-    let path = Path::new(name);
-    fs::read_to_string(path).map_err(|error| CliError::file("read the playbook", path, &error))
+    CliError::read("read the playbook", Path::new(name))
 }
 
 /// What is known of a playbook before it is sent.

@@ -1,9 +1,6 @@
 //! `run start|list|show|watch|cancel`.
 
-use std::{
-    fs,
-    io::{self, BufRead, IsTerminal, Write},
-};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use proto::v1::{self, CancelRunRequest, GetRunRequest, ListRunsRequest, ListTasksRequest, StartRunRequest};
 use serde_json::{Map, Value, json};
@@ -134,7 +131,7 @@ fn inputs(args: &Start, checked: &Checked) -> Result<Map<String, Value>> {
     let mut inputs = match &args.inputs_file {
         None => Map::new(),
         Some(path) => {
-            let text = fs::read_to_string(path).map_err(|error| CliError::file("read", path, &error))?;
+            let text = CliError::read("read", path)?;
             serde_json::from_str(&text).map_err(|error| {
                 CliError::invalid(format!(
                     "{} is not a JSON object of inputs: {error}",
