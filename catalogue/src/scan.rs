@@ -37,7 +37,7 @@ fn yara_parameters() -> Value {
             "globs": about(some(glob()), "Only files that match one of these. Every file unless given."),
             "max_file_bytes": about(size(), "Larger files are passed over. `64MiB` unless given."),
             "max_matches": about(between(1, 10_000), "Stop after so many matches. 1000 unless given."),
-            "memory_max": about(size(), "Memory that the scanner may take. `512MiB` unless given."),
+            "memory_max": about(size(), "Memory that the scanner may take. `512MiB` unless given, and never less than `32MiB`."),
             "cpu_seconds_max": about(between(1, 86_400), "Processor time that the scanner may take, in seconds. 600 unless given."),
         }),
         &["rules", "roots"],
