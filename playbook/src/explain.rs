@@ -507,6 +507,15 @@ const ALL: &[Explanation] = &[
          b: {do: host.info, targets: all, needs: [a], when: steps.a.output.go}",
     ),
     shown(
+        "E0312",
+        "The step has no output of its own",
+        "A step over hosts or items has one output for each: `ok`, `failed`, `unknown` and `items` list them, and `here` is \
+         that of the same host. `output` alone is what a `decide` has set.",
+        Steps,
+        "a: {do: host.info, targets: all}\nb: {decide: [{else: {cpus: \"${steps.a.output.cpus}\"}}], needs: [a]}",
+        "a: {do: host.info, targets: all}\nb: {decide: [{else: {cpus: \"${steps.a.ok.map(i, i.output.cpus)}\"}}], needs: [a]}",
+    ),
+    shown(
         "W0401",
         "The action cannot be undone",
         "A warning: the action changes the host and the catalogue knows no inverse of it. Have the step reviewed by a second \

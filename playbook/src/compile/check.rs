@@ -265,15 +265,32 @@ impl Compiler {
             }
         }
         if let Some(at) = at
-            && at != number
             && !steps.before[at].contains(&number)
         {
             let reader = &steps.steps[at].step.name;
+            let hint = if at == number {
+                "a step cannot read itself: `output` is in scope in `expect`, `error` in `retry.when`"
+                    .to_owned()
+            } else {
+                format!("add `{name}.done` to the needs of `{reader}`")
+            };
             self.problem(
                 "E0310",
                 used.place,
                 format!("`{reader}` reads `steps.{name}`, which may not have ended when it starts"),
-                format!("add `{name}.done` to the needs of `{reader}`"),
+                hint,
+            );
+            return;
+        }
+        if field == "output" && !matches!(steps.steps[number].step.over, Over::Once) {
+            self.problem(
+                "E0312",
+                used.place,
+                format!("`{name}` has one output for each host or item, and none of its own"),
+                format!(
+                    "read those of its tasks: `steps.{name}.ok.map(i, i.output)`, or `steps.{name}.here.output` in a \
+                     step over the same `targets`"
+                ),
             );
             return;
         }
