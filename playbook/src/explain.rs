@@ -135,8 +135,9 @@ const ALL: &[Explanation] = &[
     ),
     shown(
         "E0106",
-        "The duration is not understood",
-        "Durations are numbers with units, the greatest first: ms, s, m, h, d. A bare number has no unit, so it is refused.",
+        "The duration cannot be used",
+        "Durations are numbers with units, the greatest first: ms, s, m, h, d. A bare number has no unit, and a deadline of \
+         nothing would end every task before it starts, so both are refused.",
         Steps,
         "look: {do: host.info, targets: all, delay: 30}",
         "look: {do: host.info, targets: all, delay: 30s}",
