@@ -81,6 +81,8 @@ impl Client {
         let mut failures = 0;
         // Whether an endpoint of this round may answer differently a moment later.
         let mut hope = false;
+        // What a coordinator said of itself tells more than that another is not there.
+        let mut said = None;
         loop {
             let refusal = match self.api().await {
                 Err(error) => {
@@ -108,12 +110,18 @@ impl Client {
             };
             self.move_on();
             failures += 1;
+            let refusal = match said.take() {
+                Some(said) if refusal.server_code.is_none() => said,
+                _ => refusal,
+            };
             if failures % self.endpoints.len() == 0 {
                 if !hope || Instant::now() >= give_up {
                     return Err(self.hint(refusal));
                 }
                 hope = false;
                 sleep(PAUSE).await;
+            } else if refusal.server_code.is_some() {
+                said = Some(refusal);
             }
         }
     }

@@ -265,6 +265,29 @@ async fn a_refusal_shows_its_code_and_hint() {
 }
 
 #[tokio::test]
+async fn what_a_coordinator_says_is_told_before_that_another_is_gone() {
+    let mut metadata = MetadataMap::new();
+    metadata.insert("cordon-code", "no_leader".parse().unwrap());
+    let refusal = Status::with_metadata(Code::Unavailable, "there is no leader", metadata);
+    let cluster = Cluster::start(vec![Script {
+        refusal: Some(refusal),
+        ..Script::default()
+    }])
+    .await;
+    let config = cluster.path("fleet/operators/ada/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    // Nobody listens on port 1, whose turn is after the coordinator that answers.
+    let text = text
+        .replace("endpoints = [", "endpoints = [\"127.0.0.1:1\", ")
+        .replace("\"]", "\", \"127.0.0.1:1\"]");
+    std::fs::write(&config, text).unwrap();
+    let output = cluster.cordon("run cancel r1 --reason test").await;
+    assert_eq!(output.status.code(), Some(4));
+    assert!(err(&output).contains("there is no leader"), "{}", err(&output));
+    assert!(err(&output).contains("code: no_leader"), "{}", err(&output));
+}
+
+#[tokio::test]
 async fn a_request_moves_on_with_the_same_id() {
     let gone = Script {
         refusal: Some(Status::unavailable("no leader")),
