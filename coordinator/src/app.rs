@@ -33,7 +33,7 @@ use crate::hub::reports::Reports;
 use crate::hub::{Hub, presence, reports};
 use crate::identity::{Credentials, CredentialsError};
 use crate::leader::Leader;
-use crate::raft::{self, PeerDirectory, RaftConfig, RaftHandle};
+use crate::raft::{self, Halted, PeerDirectory, RaftConfig, RaftHandle};
 
 /// How often the address book is compared with the replicated one.
 const BOOK_LOOK: Duration = Duration::from_millis(500);
@@ -272,7 +272,7 @@ impl App {
         let halted = self.raft.clone();
         let outcome = tokio::select! {
             () = stop => Ok(()),
-            reason = halted.halted() => Err(StartError::Internal(format!("this node has halted: {reason}"))),
+            why = halted.halted() => Err(halt(why)),
             ended = self.tasks.join_next() => Err(StartError::Internal(match ended {
                 Some(Ok(name)) => format!("{name} ended by itself"),
                 Some(Err(error)) => format!("a task failed: {error}"),
@@ -291,6 +291,14 @@ impl App {
         self.tasks.shutdown().await;
         self.raft.shutdown().await;
         outcome
+    }
+}
+
+fn halt(why: Halted) -> StartError {
+    let message = format!("this node has halted: {}", why.reason);
+    match why.of_data {
+        true => StartError::Data(message),
+        false => StartError::Internal(message),
     }
 }
 

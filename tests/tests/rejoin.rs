@@ -135,3 +135,31 @@ fn a_leader_that_is_removed_hands_over_first() {
         Ok(())
     });
 }
+
+#[test]
+fn a_member_whose_disk_was_emptied_ends_and_says_how_to_replace_it() {
+    support::in_world(async |mut world| {
+        let cluster = Cluster::start(&mut world, 3).await?;
+        let operator = cluster.operator()?;
+        for _ in 0..10 {
+            operator.create_token("").await?;
+        }
+        let leader = cluster.leader(None).await?.name();
+        let emptied = cluster.nodes.iter().find(|node| node.name() != leader);
+        let emptied = emptied.expect("two nodes follow");
+        emptied.kill().await?;
+        std::fs::remove_dir_all(emptied.home().join("data"))?;
+        emptied.start().await?;
+        let exit = emptied
+            .machine
+            .wait(emptied.name(), Duration::from_secs(60))
+            .await?;
+        let log = std::fs::read_to_string(emptied.machine.log_path(emptied.name()))?;
+        assert_eq!(exit.code, Some(3), "the data folder is to blame: {log}");
+        assert!(log.contains("as a new learner with a new raft id"), "{log}");
+        // The two others go on.
+        operator.create_token("").await?;
+        cluster.shut_down().await?;
+        Ok(())
+    });
+}

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::handle::{Event, Shared};
-use super::io::{CheckpointJob, Write};
+use super::io::{CheckpointJob, Halted, Write};
 use crate::storage::{CheckpointStore, LogStore, StorageError, Wal};
 
 /// Writes that wait for the log's thread. When it is that far behind, the driver waits for it.
@@ -87,29 +87,32 @@ impl Drop for Disk {
 }
 
 /// Runs a thread whose failure, by error or by panic, halts the node.
-pub(super) fn thread<E: std::fmt::Display>(
+pub(super) fn thread<E: Into<Halted>>(
     name: &str,
     shared: &Arc<Shared>,
     run: impl FnOnce() -> Result<(), E> + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     let (shared, label) = (Arc::clone(shared), name.to_owned());
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let reason = match catch_unwind(AssertUnwindSafe(run)) {
+        let why = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => error.into(),
             Err(panic) => {
                 let message = panic.downcast_ref::<String>().map(String::as_str);
                 let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
-                format!(
-                    "the thread {label} panicked: {}",
-                    message.unwrap_or("for an unknown reason")
-                )
+                Halted {
+                    reason: format!(
+                        "the thread {label} panicked: {}",
+                        message.unwrap_or("for an unknown reason")
+                    ),
+                    of_data: false,
+                }
             }
         };
-        tracing::error!(%reason, "this node halts");
+        tracing::error!(reason = %why.reason, "this node halts");
         shared.halted.send_if_modified(|halted| {
             let first = halted.is_none();
-            halted.get_or_insert(reason);
+            halted.get_or_insert(why);
             first
         });
         let _ = shared.send(Event::Wake);

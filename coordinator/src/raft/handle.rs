@@ -12,7 +12,7 @@ use engine::{Command, Effect, Envelope, Reply, State, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, oneshot, watch};
 
-use super::io::{Fetched, Refused, Role};
+use super::io::{Fetched, Halted, Refused, Role};
 use super::membership::{Change, ChangeRefused};
 use super::message::PeerMessage;
 use crate::storage::{CheckpointMeta, CheckpointStore, DiskLevel};
@@ -244,7 +244,7 @@ pub(super) struct Shared {
     pub(super) role: watch::Sender<Role>,
     pub(super) applied: watch::Sender<u64>,
     pub(super) effects: broadcast::Sender<Arc<Vec<Effect>>>,
-    pub(super) halted: watch::Sender<Option<String>>,
+    pub(super) halted: watch::Sender<Option<Halted>>,
     pub(super) stopped: watch::Sender<bool>,
     pub(super) stop: AtomicBool,
     pub(super) started: Instant,
@@ -407,7 +407,7 @@ impl RaftHandle {
 
     /// Resolves with the reason when this node can no longer replicate: the process must end. Never resolves
     /// after a clean stop.
-    pub async fn halted(&self) -> String {
+    pub async fn halted(&self) -> Halted {
         let mut halted = self.shared.halted.subscribe();
         let reason = halted
             .wait_for(Option::is_some)

@@ -326,3 +326,33 @@ pub enum Halt {
         checkpoint: u64,
     },
 }
+
+/// That a node has halted, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halted {
+    /// With what to do about it.
+    pub reason: String,
+    /// Its data folder is to blame, and starting again on it changes nothing.
+    pub of_data: bool,
+}
+
+impl From<Halt> for Halted {
+    fn from(halt: Halt) -> Halted {
+        Halted {
+            reason: halt.to_string(),
+            of_data: match halt {
+                Halt::Diverged { .. } | Halt::Forgot { .. } | Halt::Gap { .. } => true,
+                Halt::Entry { .. } | Halt::Raft(_) => false,
+            },
+        }
+    }
+}
+
+impl From<StorageError> for Halted {
+    fn from(error: StorageError) -> Halted {
+        Halted {
+            reason: error.to_string(),
+            of_data: !matches!(error, StorageError::Io { .. }),
+        }
+    }
+}

@@ -35,8 +35,8 @@ pub use handle::{
     TransferError,
 };
 pub use io::{
-    AppliedEntry, CheckpointJob, Fetched, Halt, Input, Output, ProposalId, Refused, ReplicaConfig, Role,
-    SnapshotWanted, Write,
+    AppliedEntry, CheckpointJob, Fetched, Halt, Halted, Input, Output, ProposalId, Refused, ReplicaConfig,
+    Role, SnapshotWanted, Write,
 };
 pub use membership::{CAUGHT_UP_ENTRIES, Change, ChangeRefused, MEMBERS_MAX};
 pub use message::{BadMessage, PeerMessage};
