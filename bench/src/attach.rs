@@ -1,4 +1,4 @@
-//! A fleet that comes all at once: from the first dial to the last session in the replicated record.
+//! A fleet that comes all in the same moment, without the pause that spreads real ones: from the first dial to the last session in the replicated record.
 
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ pub async fn run(agents: usize) -> anyhow::Result<()> {
     let deployment = Deployment::start().await?;
     let began = Instant::now();
     let mut swarm = Swarm::enroll(&deployment, agents).await?;
+    swarm.without_pause();
     let enrolled_s = began.elapsed().as_secs_f64();
     let began = Instant::now();
     swarm.attach(&deployment, ATTACH_MAX).await?;

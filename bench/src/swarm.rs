@@ -45,6 +45,7 @@ pub struct Swarm {
     endpoints: Vec<String>,
     trust_domain: String,
     log: Arc<Log>,
+    settings: Settings,
     running: JoinSet<Result<(), driver::AgentError>>,
     stop: CancellationToken,
 }
@@ -123,12 +124,18 @@ impl Swarm {
             .await?;
         Ok(Swarm {
             members: members.into_iter().flatten().collect(),
+            settings: Settings::new(deployment.cluster.nodes.len()),
             endpoints: deployment.cluster.agent_endpoints(),
             trust_domain,
             log: Arc::default(),
             running: JoinSet::new(),
             stop: CancellationToken::new(),
         })
+    }
+
+    /// Takes away the random pause that an agent makes before it dials, which spares a real cluster.
+    pub fn without_pause(&mut self) {
+        self.settings.times.spread_ms = 0;
     }
 
     /// How many there are.
@@ -163,7 +170,7 @@ impl Swarm {
                 policy: Policy::default(),
                 isolation: IsolationMode::Check,
                 state_dir: std::env::temp_dir(),
-                settings: Settings::new(self.endpoints.len()),
+                settings: self.settings.clone(),
                 journal: Journal::Memory(MemoryJournal::default()),
                 executor: Arc::new(executor),
                 facts: Facts::Fixed(json!({"hostname": id, "os": "linux"}).to_string().into()),
