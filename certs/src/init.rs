@@ -314,6 +314,9 @@ fn refuse_unless_empty(folder: &Path) -> Result<(), InitError> {
             }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(InitError::NotAFolder {
+            folder: folder.to_owned(),
+        }),
         Err(source) => Err(FileError::Io {
             verb: "look into",
             path: folder.to_owned(),
@@ -446,6 +449,10 @@ pub enum InitError {
     )]
     NotEmpty { folder: PathBuf },
     #[error(
+        "{folder} is a file or lies beneath one; a cluster is made in an empty or absent folder: name another path"
+    )]
+    NotAFolder { folder: PathBuf },
+    #[error(
         "`{text}` is not a member: {problem}; write NAME=HOST, NAME=HOST:PORT or NAME=HOST,operator=PORT,agent=PORT,peer=PORT,enroll=PORT,listen=ADDRESS"
     )]
     Member { text: String, problem: String },
@@ -528,6 +535,15 @@ mod tests {
             create(&folder, "cordon.internal", members, "ada"),
             Err(InitError::NotEmpty { .. })
         ));
+        let file = folder.join("kept");
+        std::fs::write(&file, "here").unwrap();
+        let refused = create(
+            &file,
+            "cordon.internal",
+            vec!["c1=127.0.0.1".parse().unwrap()],
+            "ada",
+        );
+        assert!(matches!(refused, Err(InitError::NotAFolder { .. })));
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(crate) struct Key {
 /// Reads one document.
 pub(crate) fn read(text: &str) -> Result<Node, Box<Problem>> {
     let options = serde_saphyr::options! {
+        reject_unsupported_tags: true,
         budget: serde_saphyr::budget! {
             max_nodes: NODES_MAX,
             max_depth: DEPTH_MAX,

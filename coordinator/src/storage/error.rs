@@ -102,6 +102,9 @@ fn hint_of(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             ". The data folder must belong to the user that runs cordon-coordinator"
         }
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            ". `data` must name a folder, or a path where one can be made"
+        }
         io::ErrorKind::ReadOnlyFilesystem => ". The file system is mounted read-only",
         _ => "",
     }

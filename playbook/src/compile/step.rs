@@ -30,8 +30,11 @@ impl Compiler {
     pub(super) fn step_names(&mut self, fields: &Fields<'_>) -> Vec<String> {
         let mut names = Vec::new();
         for section in ["steps", "finally"] {
-            let Some(node) = fields.get(section) else { continue };
-            for (key, _) in self.entries(node, section) {
+            // What is no map is said when its steps are compiled.
+            let Some(Data::Map(entries)) = fields.get(section).map(|node| &node.data) else {
+                continue;
+            };
+            for (key, _) in entries {
                 self.identifier(&key.name, key.place, "a step");
                 if names.contains(&key.name) {
                     let hint = "a step's name is unique, `finally` included";
@@ -52,7 +55,7 @@ impl Compiler {
 
     pub(super) fn steps(&mut self, node: &Node, finally: bool, names: &[String]) -> Vec<Placed> {
         let entries = self.entries(node, if finally { "`finally`" } else { "`steps`" });
-        if entries.is_empty() && !finally {
+        if matches!(&node.data, Data::Map(entries) if entries.is_empty()) && !finally {
             self.problem(
                 "E0105",
                 node.place,

@@ -220,7 +220,7 @@ impl Compiler {
                     "E0101",
                     node.place,
                     format!("{what} is a map of names, this is {}", node.kind()),
-                    "",
+                    "write `name: value` lines beneath it",
                 );
                 &[]
             }
