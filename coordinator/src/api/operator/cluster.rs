@@ -1,5 +1,7 @@
 //! The cluster and its members, as operators see and change them.
 
+use std::time::Duration;
+
 use engine::Command;
 use engine::command::NodeInfo;
 use engine::id::NodeId;
@@ -8,6 +10,9 @@ use proto::v1;
 use super::{Operators, parse};
 use crate::api::error::ApiError;
 use crate::reshape::Reshape;
+
+/// How long the members are waited for as the whole cluster knows them, before they are told as this node does.
+const FRESH_WITHIN: Duration = Duration::from_secs(1);
 
 impl Operators {
     pub(super) async fn status(&self, operator: String) -> Result<v1::StatusReply, ApiError> {
@@ -30,6 +35,10 @@ impl Operators {
     }
 
     pub(super) async fn cluster_status(&self) -> Result<v1::ClusterStatusReply, ApiError> {
+        if self.control.raft().status().leader.is_some() {
+            // Without a quorum this fails or waits, and then what this node knows is what there is to show.
+            let _stale = tokio::time::timeout(FRESH_WITHIN, self.control.query(|_| ())).await;
+        }
         let raft = self.control.raft().status();
         let this = self.control.node().0;
         let members = self.control.local(|state| {
