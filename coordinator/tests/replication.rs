@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use certs::tls::{ClientTls, ConnectOptions, ServerTls};
 use certs::{Identity, IssuingCa, Role, SpiffeId};
-use coordinator::raft::{Change, PeerDirectory, ProposeError, RaftConfig, RaftHandle, start};
+use coordinator::raft::{Change, PROPOSALS_MAX, PeerDirectory, ProposeError, RaftConfig, RaftHandle, start};
 use engine::{Actor, Command, Envelope};
 use proto::v1::raft_service_client::RaftServiceClient;
 use proto::v1::raft_service_server::RaftServiceServer;
@@ -231,6 +231,31 @@ async fn three_nodes_agree_over_tls_and_outlive_their_leader() {
     for id in 1..=3 {
         cluster.stop(id).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_node_takes_is_refused_as_busy_and_nothing_taken_is_lost() {
+    let cluster = Cluster::new(3).await;
+    cluster.commit(1).await;
+    let leader = cluster.raft(cluster.leader().await);
+    // All of them are asked before the first can be answered.
+    let asked = (0..3 * PROPOSALS_MAX).map(|_| leader.propose(tick()));
+    let answers = futures::future::join_all(asked).await;
+    let mut taken = std::collections::BTreeSet::new();
+    let mut busy = 0;
+    for answer in answers {
+        match answer {
+            Ok((index, _)) => assert!(taken.insert(index), "entry {index} answers two proposals"),
+            Err(ProposeError::Busy) => busy += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(busy >= PROPOSALS_MAX, "{busy} were refused");
+    assert!(taken.len() >= PROPOSALS_MAX / 2, "{} were taken", taken.len());
+    // It is over when the load is.
+    let index = cluster.commit(1).await;
+    assert!(taken.last().is_some_and(|last| *last < index));
+    cluster.await_applied(index).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
