@@ -18,6 +18,7 @@ const DOMAIN: &str = "cordon.test";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Cluster {
+    address: std::net::Ipv4Addr,
     folder: tempfile::TempDir,
     ca: IssuingCa,
     id: uuid::Uuid,
@@ -35,11 +36,13 @@ struct Node {
 
 impl Cluster {
     async fn new(voters: u64) -> Cluster {
+        let address = own_address();
         let mut cluster = Cluster {
+            address,
             folder: tempfile::tempdir().unwrap(),
             ca: IssuingCa::create(Role::Coordinator, DOMAIN, certs::CA_VALIDITY).unwrap(),
             id: uuid::Uuid::new_v4(),
-            members: (1..=voters).map(member).collect(),
+            members: (1..=voters).map(|id| member(address, id)).collect(),
             nodes: Vec::new(),
             founders: (1..=voters).collect(),
         };
@@ -169,12 +172,17 @@ impl Cluster {
     }
 }
 
-fn member(id: u64) -> (u64, String, String) {
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    (id, format!("c{id}"), free.to_string())
+fn member(address: std::net::Ipv4Addr, id: u64) -> (u64, String, String) {
+    // A port that is free now may be taken a moment later, by a connection of anybody's.
+    (id, format!("c{id}"), format!("{address}:{}", 7_400 + id))
+}
+
+/// An address of the loopback that no other cluster of these tests has.
+fn own_address() -> std::net::Ipv4Addr {
+    static CLUSTERS: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let count = CLUSTERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    std::net::Ipv4Addr::new(127, 192 | (count & 31), high, low.max(1))
 }
 
 fn tick() -> Envelope {
@@ -277,7 +285,7 @@ async fn everything_acknowledged_is_there_after_all_restart() {
 async fn a_new_member_comes_by_snapshot_and_gets_its_vote() {
     let mut cluster = Cluster::new(3).await;
     cluster.commit(500).await;
-    cluster.members.push(member(4));
+    cluster.members.push(member(cluster.address, 4));
     for (_, node) in cluster.running() {
         node.directory.set(cluster.members.clone());
     }

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -36,18 +35,20 @@ impl Cluster {
     /// Makes certificates and configurations for this many nodes, and starts them.
     pub fn start(count: u64) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
+        let address = own_address();
         let members: Vec<Member> = (1..=count)
             .map(|id| {
-                let [operator_port, agent_port, peer_port, enroll_port] = free_ports();
+                // A port that is free now may be taken a moment later, by a connection of anybody's.
+                let base = 7_400 + 10 * id as u16;
                 Member {
                     raft_id: id,
                     name: format!("c{id}"),
-                    host: "127.0.0.1".into(),
-                    operator_port,
-                    agent_port,
-                    peer_port,
-                    enroll_port,
-                    listen: Some("127.0.0.1".parse().unwrap()),
+                    host: address.to_string(),
+                    operator_port: base,
+                    agent_port: base + 1,
+                    peer_port: base + 2,
+                    enroll_port: base + 3,
+                    listen: Some(address.into()),
                 }
             })
             .collect();
@@ -395,8 +396,10 @@ async fn connect(endpoint: &str, identity: Option<Identity>, roots: &Roots) -> C
         .unwrap()
 }
 
-/// Four ports that are free now. Another process may take one before the node does; then the test says so.
-fn free_ports() -> [u16; 4] {
-    let listeners = [0; 4].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+/// An address of the loopback that no other cluster of these tests has.
+fn own_address() -> std::net::Ipv4Addr {
+    static CLUSTERS: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let count = CLUSTERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    std::net::Ipv4Addr::new(127, 128 | (count & 63), high, low.max(1))
 }
