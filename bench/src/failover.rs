@@ -10,19 +10,11 @@ use tokio_util::sync::CancellationToken;
 use crate::deployment::Deployment;
 use crate::fanout::ATTACH_MAX;
 use crate::percentile;
+use crate::steps::playbook;
 use crate::swarm::Swarm;
 
-const PLAYBOOK: &str = "
-playbook: bench-failover
-version: 1
-inputs:
-  hosts: {type: list<host>}
-targets:
-  hosts: {hosts: \"${inputs.hosts}\"}
-steps:
-  first: {do: host.info, targets: hosts}
-  second: {do: host.info, targets: hosts, needs: [first]}
-";
+/// Steps of each run: a leader may die between them too.
+const STEPS: usize = 2;
 /// How long a run may take when a leader dies in it.
 const RUN_MAX: Duration = Duration::from_secs(60);
 /// Load before the next leader dies.
@@ -87,7 +79,9 @@ async fn load(
 }
 
 async fn one_run(operator: &OperatorClient, hosts: &[String]) -> anyhow::Result<String> {
-    let started = operator.start_run(PLAYBOOK, &json!({ "hosts": hosts })).await;
+    let started = operator
+        .start_run(&playbook(STEPS), &json!({ "hosts": hosts }))
+        .await;
     let id = started.context("the run does not start")?.run_id;
     let run = operator.ended(&id, RUN_MAX).await?;
     anyhow::ensure!(run.status == "succeeded", "run {id}: {}", run_in_words(&run));

@@ -17,8 +17,8 @@ const STEPS: usize = 5;
 /// Clients that share a connection to a node: fewer than the streams that it takes on one.
 const CLIENTS_PER_CONNECTION: usize = 20;
 
-/// `STEPS` steps, each of which needs the one before, over the hosts that a run is given.
-fn playbook(steps: usize) -> String {
+/// So many steps, each of which needs the one before, over the hosts that a run is given.
+pub fn playbook(steps: usize) -> String {
     let mut text = "
 playbook: bench-steps
 version: 1
