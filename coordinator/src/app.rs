@@ -141,7 +141,7 @@ impl App {
             &config.members,
         );
         let control = Control::new(config.node, raft.clone(), peers.clone());
-        let store = Store::open(&config.data.join("evidence"), config.evidence.free_percent_min)
+        let store = Store::open(&config.data.join("evidence"), config.disk)
             .map_err(|error| StartError::Data(error.to_string()))?;
         let evidence = Evidence::new(
             config.node,
@@ -404,6 +404,7 @@ fn raft_config(config: &Config) -> RaftConfig {
         tick_ms: config.raft.tick_ms,
         election_ticks: config.raft.election_ticks,
         heartbeat_ticks: config.raft.heartbeat_ticks,
+        disk: config.disk,
         ..RaftConfig::new(
             config.node.0,
             config.cluster,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, ended, message, run_to_end, start_run, started};
+use common::{Cluster, PATIENCE, code, ended, message, run_to_end, start_run, started};
 use proto::v1;
 use proto::v1::agent_message::Body as Said;
 use proto::v1::coordinator_message::Body as Told;
@@ -22,13 +22,6 @@ steps:
     with: {}
 ";
 const NO_PROCESSES: &str = "{\"processes\":[],\"truncated\":false}";
-
-fn code(status: &tonic::Status) -> &str {
-    status
-        .metadata()
-        .get("cordon-code")
-        .map_or("", |code| code.to_str().unwrap())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_goes_through_a_real_session() {

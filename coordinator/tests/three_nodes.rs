@@ -1,9 +1,9 @@
-//! Three nodes: evidence on two of them, and a leader that is killed in the middle of a run.
+//! Evidence on two of three nodes, a leader that is killed in the middle of a run, and a disk without room.
 
 mod common;
 
 use bytes::Bytes;
-use common::{Cluster, run_to_end, start_run, started};
+use common::{Cluster, PATIENCE, code, ended, run_to_end, start_run, started};
 use proto::v1;
 use sha2::{Digest, Sha256};
 use tokio_stream::StreamExt;
@@ -69,7 +69,7 @@ async fn evidence_is_resumed_copied_recorded_and_read_back() {
     let broken = client
         .put_evidence(tokio_stream::iter(chunks(&key, 0, &content, false)))
         .await;
-    assert!(broken.is_err());
+    assert_eq!(code(&broken.unwrap_err()), "invalid");
     let ask = v1::EvidenceOffsetRequest {
         key: Some(key.clone()),
         upload_id: "u-1".into(),
@@ -194,4 +194,57 @@ async fn a_run_outlives_its_leader() {
         ("succeeded", ended.revision)
     );
     drop(operator.status(v1::StatusRequest {}).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_refuses_runs_and_evidence_and_nothing_else() {
+    let mut cluster = Cluster::start(1);
+    let agent = cluster.enroll(0, "web-1").await;
+    let endpoint = cluster.agent_endpoint(0);
+    let mut session = agent.attach(&endpoint).await;
+    let mut operator = cluster.operator(0).await;
+    let collecting = start_run(&mut operator, COLLECT, &["web-1"]).await;
+    let key = session.assignment().await.key.unwrap();
+    session.report(started(&key)).await;
+    session.committed().await;
+
+    cluster.kill(0);
+    // No disk has this much free: it holds at least the configuration.
+    cluster.configure(
+        0,
+        "[disk]\nevidence_free_percent_min = 100\nruns_free_percent_min = 100\n",
+    );
+    cluster.launch(0);
+    let session = agent.attach(&endpoint).await;
+    let mut operator = cluster.operator(0).await;
+    let refused = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let asked = v1::StartRunRequest {
+                playbook_yaml: COLLECT.into(),
+                inputs_json: serde_json::json!({"hosts": ["web-1"]}).to_string(),
+                request_id: uuid::Uuid::now_v7().to_string(),
+            };
+            // The leader may not be elected yet.
+            match operator.start_run(asked).await {
+                Err(refused) if refused.code() != tonic::Code::Unavailable => break refused,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+                Ok(started) => panic!("a run was started: {started:?}"),
+            }
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(code(&refused), "disk_full", "{refused:?}");
+    let refused = agent
+        .client(&endpoint)
+        .await
+        .put_evidence(tokio_stream::iter(chunks(&key, 0, b"a note", true)))
+        .await
+        .unwrap_err();
+    assert_eq!(code(&refused), "disk_low", "{refused:?}");
+
+    // What agents report, and what stops a run, is taken.
+    let output = "{\"files\":[],\"skipped\":[],\"total_bytes\":0,\"truncated\":false}";
+    session.report(ended(&key, "succeeded", output)).await;
+    assert_eq!(run_to_end(&mut operator, &collecting).await.status, "succeeded");
 }

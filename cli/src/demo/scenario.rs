@@ -141,7 +141,6 @@ async fn set_up(args: &Args, story: &Story, mut world: World) -> Result<Stage, W
     let other = world.machine("other").await?;
     other.listen(OTHER_PORT).await?;
     let cluster = Cluster::prepare(&mut world, COORDINATORS).await?;
-    cluster.allow_full_disk()?;
     cluster.launch().await?;
     story.detail(&format!("leader: {}", cluster.leader(None).await?.name()));
 

@@ -58,7 +58,7 @@ pub enum ApiError {
         name: String,
     },
     /// The disk is too full for new runs (R69).
-    #[error("less than 5 % of this node's disk is free: no new run is started")]
+    #[error("so little of this node's disk is free that no new run is started")]
     DiskFull,
     /// Too many guesses from one address.
     #[error("too many refused requests from your address")]
@@ -143,7 +143,7 @@ fn describe(error: &ApiError) -> (Code, &'static str, &'static str) {
         ApiError::DiskFull => (
             Code::ResourceExhausted,
             "disk_full",
-            "make room on the coordinators' disks, or ask another node",
+            "make room on the coordinators' disks, or ask another node; [disk] runs_free_percent_min says where the line is",
         ),
         ApiError::TooMany => (
             Code::ResourceExhausted,

@@ -12,6 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::EvidenceError;
 use super::partial::Partials;
+use crate::storage::{DiskLevel, DiskLimits, free_percent};
 
 /// How much is read from an object at a time.
 pub const READ_BYTES: u64 = 1 << 20;
@@ -22,12 +23,12 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     folder: PathBuf,
     partials: Partials,
-    free_percent_min: u64,
+    limits: DiskLimits,
 }
 
 impl Store {
     /// Opens the store in a folder, which is made when it is missing.
-    pub fn open(folder: &Path, free_percent_min: u64) -> Result<Store, EvidenceError> {
+    pub fn open(folder: &Path, limits: DiskLimits) -> Result<Store, EvidenceError> {
         let io = |what| move |source| EvidenceError::Io { what, source };
         std::fs::create_dir_all(folder).map_err(io("make the evidence folder"))?;
         let partials = Partials::open(&folder.join("partial"))?;
@@ -37,7 +38,7 @@ impl Store {
             objects: Arc::new(objects),
             folder: folder.to_owned(),
             partials,
-            free_percent_min,
+            limits,
         })
     }
 
@@ -94,15 +95,14 @@ impl Store {
 
     /// Refuses when too little of the disk is free (R69).
     pub fn check_room(&self) -> Result<(), EvidenceError> {
-        let stat = rustix::fs::statvfs(&self.folder).map_err(|error| EvidenceError::Io {
+        let free_percent = free_percent(&self.folder).map_err(|error| EvidenceError::Io {
             what: "ask how full the disk is",
-            source: error.into(),
+            source: std::io::Error::other(error),
         })?;
-        let free_percent = stat.f_bavail.saturating_mul(100) / stat.f_blocks.max(1);
-        if free_percent < self.free_percent_min {
+        if self.limits.level(free_percent) >= DiskLevel::Low {
             return Err(EvidenceError::DiskLow {
                 free_percent,
-                limit_percent: self.free_percent_min,
+                limit_percent: self.limits.evidence_free_percent_min,
             });
         }
         Ok(())

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::handle::{Event, Shared};
 use super::io::{CheckpointJob, Halted, Write};
-use crate::storage::{CheckpointStore, LogStore, StorageError, Wal};
+use crate::storage::{CheckpointStore, DiskLimits, LogStore, StorageError, Wal};
 
 /// Writes that wait for the log's thread. When it is that far behind, the driver waits for it.
 const WRITES_MAX: usize = 256;
@@ -181,12 +181,13 @@ fn write_checkpoints(
 /// Where the evidence of the disk's level is taken.
 pub(super) struct Level {
     pub(super) folder: PathBuf,
+    pub(super) limits: DiskLimits,
 }
 
 impl Level {
     /// Measures the free space and publishes it.
     pub(super) fn look(&self, shared: &Shared) {
-        match crate::storage::free_space(&self.folder) {
+        match crate::storage::free_percent(&self.folder).map(|percent| self.limits.level(percent)) {
             Ok(level) => {
                 let before = shared.disk.swap(level as u8, Ordering::Relaxed);
                 if before != level as u8 {

@@ -86,6 +86,7 @@ pub async fn start(
         fetcher: Fetcher::new(&config, directory, Arc::clone(&shared), runtime),
         level: Level {
             folder: config.data_dir.clone(),
+            limits: config.disk,
         },
         tick: Duration::from_millis(config.tick_ms.max(1)),
         election_ticks: config.election_ticks as u32,

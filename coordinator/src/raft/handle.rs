@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::io::{Fetched, Halted, Refused, Role};
 use super::membership::{Change, ChangeRefused};
 use super::message::PeerMessage;
-use crate::storage::{CheckpointMeta, CheckpointStore, DiskLevel};
+use crate::storage::{CheckpointMeta, CheckpointStore, DiskLevel, DiskLimits};
 
 /// Proposals of this node that wait for their outcome. More are refused as busy.
 pub const PROPOSALS_MAX: usize = 8_192;
@@ -56,6 +56,8 @@ pub struct RaftConfig {
     pub retained_entries: u64,
     /// Entries between two comparisons of the replicas' states; 0: none.
     pub hash_entries: u64,
+    /// How full the disk may be.
+    pub disk: DiskLimits,
 }
 
 impl RaftConfig {
@@ -79,6 +81,7 @@ impl RaftConfig {
             checkpoint_bytes: 64 << 20,
             retained_entries: 10_000,
             hash_entries: 4_096,
+            disk: DiskLimits::default(),
         }
     }
 

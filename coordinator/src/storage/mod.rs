@@ -29,6 +29,6 @@ pub use checkpoint::{CHUNK_BYTES, CheckpointStore};
 pub use error::StorageError;
 pub use log::{LogStore, Recovered};
 pub use memory::MemoryLog;
-pub use space::{DiskLevel, free_space};
+pub use space::{DiskLevel, DiskLimits, free_percent};
 pub use types::{Checkpoint, CheckpointMeta, ConfState, EntryKind, HardState, LogEntry};
 pub use wal::{Owner, Wal, WalConfig};

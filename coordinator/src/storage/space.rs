@@ -1,43 +1,66 @@
-//! How much room the data folder has left.
+//! How much room a folder's file system has left, and what is refused when it is little (R69).
 
 use std::path::Path;
 
+use serde::Deserialize;
+
 use super::error::{StorageError, io_error};
 
-/// Below this share of free space new evidence is refused.
-const LOW_PERCENT: u64 = 10;
-/// Below this share of free space new runs are refused.
-const CRITICAL_PERCENT: u64 = 5;
+/// Below which share of free space what is refused. Results, cancels, releases and revocations are taken at
+/// every level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskLimits {
+    /// New evidence, in percent; 0 never refuses.
+    pub evidence_free_percent_min: u64,
+    /// New runs, in percent; 0 never refuses.
+    pub runs_free_percent_min: u64,
+}
 
-/// How full the disk is. Results, cancels, releases and revocations are taken at every level.
+impl Default for DiskLimits {
+    fn default() -> Self {
+        DiskLimits {
+            evidence_free_percent_min: 10,
+            runs_free_percent_min: 5,
+        }
+    }
+}
+
+/// How full the disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DiskLevel {
     /// Room for everything.
     Fine,
-    /// Less than 10 % free: no new evidence.
+    /// No new evidence.
     Low,
-    /// Less than 5 % free: no new runs either.
+    /// No new runs either.
     Critical,
 }
 
-/// Asks the file system of `folder`.
-pub fn free_space(folder: &Path) -> Result<DiskLevel, StorageError> {
-    let stat =
-        rustix::fs::statvfs(folder).map_err(|e| io_error("measure the free space of", folder)(e.into()))?;
-    Ok(level(stat.f_bavail, stat.f_blocks))
+impl DiskLimits {
+    /// Judges a share of free space, in whole percent.
+    pub fn level(&self, free_percent: u64) -> DiskLevel {
+        if free_percent < self.runs_free_percent_min {
+            DiskLevel::Critical
+        } else if free_percent < self.evidence_free_percent_min {
+            DiskLevel::Low
+        } else {
+            DiskLevel::Fine
+        }
+    }
 }
 
-fn level(free_blocks: u64, blocks: u64) -> DiskLevel {
-    let free_percent = (u128::from(free_blocks) * 100)
-        .checked_div(u128::from(blocks))
-        .unwrap_or(100);
-    if free_percent < u128::from(CRITICAL_PERCENT) {
-        DiskLevel::Critical
-    } else if free_percent < u128::from(LOW_PERCENT) {
-        DiskLevel::Low
-    } else {
-        DiskLevel::Fine
-    }
+/// The share of the file system of `folder` that is free for an ordinary user, in whole percent, rounded down.
+pub fn free_percent(folder: &Path) -> Result<u64, StorageError> {
+    let stat =
+        rustix::fs::statvfs(folder).map_err(|e| io_error("measure the free space of", folder)(e.into()))?;
+    Ok(percent(stat.f_bavail, stat.f_blocks))
+}
+
+fn percent(free_blocks: u64, blocks: u64) -> u64 {
+    // A file system that does not say how large it is counts as empty.
+    let share = (u128::from(free_blocks) * 100).checked_div(u128::from(blocks));
+    share.map_or(100, |share| share.min(100) as u64)
 }
 
 #[cfg(test)]
@@ -46,9 +69,14 @@ mod tests {
 
     #[test]
     fn levels_follow_the_share_of_free_blocks() {
-        assert_eq!(level(100, 1000), DiskLevel::Fine);
-        assert_eq!(level(99, 1000), DiskLevel::Low);
-        assert_eq!(level(49, 1000), DiskLevel::Critical);
-        assert_eq!(level(0, 0), DiskLevel::Fine, "a file system that does not say");
+        let limits = DiskLimits::default();
+        assert_eq!(limits.level(percent(100, 1000)), DiskLevel::Fine);
+        assert_eq!(limits.level(percent(99, 1000)), DiskLevel::Low);
+        assert_eq!(limits.level(percent(49, 1000)), DiskLevel::Critical);
+        assert_eq!(
+            limits.level(percent(0, 0)),
+            DiskLevel::Fine,
+            "a file system that does not say"
+        );
     }
 }

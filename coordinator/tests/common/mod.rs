@@ -60,9 +60,22 @@ impl Cluster {
             nodes,
         };
         for at in 0..cluster.members.len() {
+            // The tests' machine may be short of room.
+            cluster.configure(
+                at,
+                "[disk]\nevidence_free_percent_min = 0\nruns_free_percent_min = 0\n",
+            );
             cluster.launch(at);
         }
         cluster
+    }
+
+    /// Puts a node's configuration of the default values and these.
+    pub fn configure(&self, at: usize, sections: &str) {
+        let file = self.home(at).join("coordinator.toml");
+        let kept = std::fs::read_to_string(&file).unwrap();
+        let kept = kept.split("[disk]").next().unwrap();
+        std::fs::write(&file, format!("{}\n\n{sections}", kept.trim_end())).unwrap();
     }
 
     pub fn home(&self, at: usize) -> PathBuf {
@@ -394,6 +407,14 @@ async fn connect(endpoint: &str, identity: Option<Identity>, roots: &Roots) -> C
     certs::tls::connect(endpoint, &tls, Role::Coordinator, ConnectOptions::default())
         .await
         .unwrap()
+}
+
+/// The stable code of a refusal.
+pub fn code(status: &tonic::Status) -> &str {
+    status
+        .metadata()
+        .get("cordon-code")
+        .map_or("", |code| code.to_str().unwrap())
 }
 
 /// An address of the loopback that no other cluster of these tests has.

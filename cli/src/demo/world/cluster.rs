@@ -51,24 +51,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Lets the coordinators take evidence on an almost full disk too: a computer on which somebody tries
-    /// Cordon out often has less free than a coordinator ought to have.
-    pub fn allow_full_disk(&self) -> Result<(), WorldError> {
-        for node in &self.nodes {
-            let failed = |source| WorldError::File {
-                path: node.config.clone(),
-                source,
-            };
-            let mut file = std::fs::OpenOptions::new()
-                .append(true)
-                .open(&node.config)
-                .map_err(failed)?;
-            file.write_all(b"\n[evidence]\nfree_percent_min = 1\n")
-                .map_err(failed)?;
-        }
-        Ok(())
-    }
-
     /// Makes machines, keys and folders, and starts nothing.
     pub async fn prepare(world: &mut World, size: usize) -> Result<Cluster, WorldError> {
         let birth = world.folder().join("cluster");
@@ -92,7 +74,10 @@ impl Cluster {
                 member: member.clone(),
                 machine,
             })
-            .collect();
+            .collect::<Vec<_>>();
+        for node in &nodes {
+            allow_full_disk(&node.config)?;
+        }
         Ok(Cluster { birth, info, nodes })
     }
 
@@ -101,10 +86,12 @@ impl Cluster {
         let machine = world.machine(name).await?;
         let (home, member) = certs::init::add_coordinator(&self.birth, &mut self.info, member(&machine))
             .map_err(|error| WorldError::Certificates(error.to_string()))?;
+        let config = home.join("coordinator.toml");
+        allow_full_disk(&config)?;
         Ok(Node {
             member,
             machine,
-            config: home.join("coordinator.toml"),
+            config,
         })
     }
 
@@ -231,4 +218,19 @@ fn member(machine: &Machine) -> certs::init::Member {
         enroll_port: 7403,
         listen: Some(machine.address()),
     }
+}
+
+/// Lets a coordinator work on an almost full disk too: a computer on which somebody tries Cordon out often
+/// has less free than a coordinator ought to have.
+fn allow_full_disk(config: &Path) -> Result<(), WorldError> {
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(config)
+        .and_then(|mut file| {
+            file.write_all(b"\n[disk]\nevidence_free_percent_min = 0\nruns_free_percent_min = 0\n")
+        })
+        .map_err(|source| WorldError::File {
+            path: config.to_owned(),
+            source,
+        })
 }

@@ -20,7 +20,7 @@ impl Operators {
         operator: String,
         asked: v1::StartRunRequest,
     ) -> Result<v1::StartRunReply, ApiError> {
-        // Below 5 % free disk no new run; results, cancels and releases are always taken (R69).
+        // Results, cancels and releases are always taken (R69).
         if self.control.raft().disk_level() == DiskLevel::Critical {
             return Err(ApiError::DiskFull);
         }
