@@ -38,6 +38,9 @@ pub const MEMBERS_MAX: usize = 9;
 
 const CLUSTER_FILE: &str = "cluster.toml";
 
+/// Beside a member's configuration: it may start with an empty data folder, which its first start ends.
+pub const FIRST_START_FILE: &str = "first-start";
+
 /// What a cluster is born with. It is also what `cluster.toml` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -282,6 +285,11 @@ fn make_coordinator_folder(
     files::create_new(
         &home.join("coordinator.toml"),
         coordinator_config(cluster, member, join).as_bytes(),
+        PUBLIC_MODE,
+    )?;
+    files::create_new(
+        &home.join(FIRST_START_FILE),
+        b"Lets this coordinator start with an empty data folder, once: the first start removes this file.\n",
         PUBLIC_MODE,
     )?;
     Ok(home)

@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::evidence::Evidence;
 use crate::evidence::store::Store;
+use crate::first_start::FirstStart;
 use crate::hub::presence::Presence;
 use crate::hub::reports::Reports;
 use crate::hub::{Hub, presence, reports};
@@ -131,8 +132,14 @@ impl App {
             .map_err(|error| StartError::Internal(error.to_string()))?;
         let credentials = Credentials::load(&config)?;
         let directory = PeerDirectory::new(credentials.client.clone(), raft_members(&config.members));
-        let (raft, raft_service) = raft::start(raft_config(&config), directory.clone())
+        let raft_config = raft_config(&config);
+        let first_start = FirstStart::check(&config.home, &raft_config.data_dir)
+            .map_err(|error| StartError::Data(error.to_string()))?;
+        let (raft, raft_service) = raft::start(raft_config, directory.clone())
             .await
+            .map_err(|error| StartError::Data(error.to_string()))?;
+        first_start
+            .spend()
             .map_err(|error| StartError::Data(error.to_string()))?;
         let peers = PeerClients::new(
             config.node,

@@ -137,7 +137,7 @@ fn a_leader_that_is_removed_hands_over_first() {
 }
 
 #[test]
-fn a_member_whose_disk_was_emptied_ends_and_says_how_to_replace_it() {
+fn a_member_whose_data_folder_was_emptied_is_refused_and_told_how_to_replace_it() {
     support::in_world(async |mut world| {
         let cluster = Cluster::start(&mut world, 3).await?;
         let operator = cluster.operator()?;
@@ -156,6 +156,10 @@ fn a_member_whose_disk_was_emptied_ends_and_says_how_to_replace_it() {
             .await?;
         let log = std::fs::read_to_string(emptied.machine.log_path(emptied.name()))?;
         assert_eq!(exit.code, Some(3), "the data folder is to blame: {log}");
+        assert!(
+            log.contains("what it voted and acknowledged is forgotten"),
+            "{log}"
+        );
         assert!(log.contains("as a new learner with a new raft id"), "{log}");
         // The two others go on.
         operator.create_token("").await?;
