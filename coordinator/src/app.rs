@@ -28,13 +28,13 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::evidence::Evidence;
 use crate::evidence::store::Store;
-use crate::first_start::FirstStart;
 use crate::hub::presence::Presence;
 use crate::hub::reports::Reports;
 use crate::hub::{Hub, presence, reports};
 use crate::identity::{Credentials, CredentialsError};
 use crate::leader::Leader;
 use crate::raft::{self, Halted, PeerDirectory, RaftConfig, RaftHandle};
+use crate::storage::FirstStart;
 
 /// How often the address book is compared with the replicated one.
 const BOOK_LOOK: Duration = Duration::from_millis(500);

@@ -22,7 +22,6 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod evidence;
-pub mod first_start;
 pub mod hub;
 pub mod identity;
 pub mod leader;

@@ -13,6 +13,7 @@
 
 mod checkpoint;
 mod error;
+mod first_start;
 mod log;
 mod memory;
 mod record;
@@ -27,6 +28,7 @@ mod conformance;
 
 pub use checkpoint::{CHUNK_BYTES, CheckpointStore};
 pub use error::StorageError;
+pub use first_start::{FirstStart, FirstStartError};
 pub use log::{LogStore, Recovered};
 pub use memory::MemoryLog;
 pub use space::{DiskLevel, DiskLimits, free_percent};
