@@ -2,10 +2,12 @@
 //!
 //! The examples are compiled by a test: what is shown as wrong has the problem, what is shown as right has none.
 
+use crate::cacao;
+
 /// One code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// `E0xxx` or, for a warning, `W0xxx`. A code keeps its meaning for ever and is never used again.
+    /// `E0xxx` or, for a warning, `W0xxx`; `C0xxx` of a CACAO document. A code keeps its meaning for ever and is never used again.
     pub code: &'static str,
     /// In a line.
     pub title: &'static str,
@@ -38,15 +40,15 @@ enum Frame {
 
 /// Looks a code up, in any case.
 pub fn explain(code: &str) -> Option<&'static Explanation> {
-    ALL.iter().find(|known| known.code.eq_ignore_ascii_case(code))
+    all().find(|known| known.code.eq_ignore_ascii_case(code))
 }
 
-/// All of them, sorted.
-pub fn all() -> &'static [Explanation] {
-    ALL
+/// All of them: those of CACAO documents, then those of playbooks, each sorted.
+pub fn all() -> impl Iterator<Item = &'static Explanation> {
+    cacao::CODES.iter().chain(ALL)
 }
 
-const fn plain(code: &'static str, title: &'static str, reason: &'static str) -> Explanation {
+pub(crate) const fn plain(code: &'static str, title: &'static str, reason: &'static str) -> Explanation {
     Explanation {
         code,
         title,

@@ -5,12 +5,14 @@
 //! - [`explain`]: what the code of a problem means.
 //! - [`graph`]: a picture of it.
 //! - [`eval`]: expressions under limits, for the planner.
+//! - [`cacao`]: playbooks of the OASIS standard, in and out.
 //! - [`library`]: playbooks that come with Cordon.
 //!
 //! Absent on purpose: clocks, files, randomness, and text templates over results. What a host returned is a
 //! value; nothing here ever parses it.
 
 mod bind;
+pub mod cacao;
 pub mod canonical;
 mod compile;
 pub mod eval;

@@ -114,7 +114,7 @@ impl fmt::Display for Problem {
 }
 
 /// Control characters, which a terminal could obey, become visible.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_control() && c != '\n' {

@@ -22,12 +22,10 @@ pub fn run(out: Output, code: Option<&str>) -> Result<u8> {
 }
 
 fn list(out: Output) -> Result<()> {
-    let all = explain::all();
-    let rows: Vec<Vec<String>> = all
-        .iter()
+    let rows: Vec<Vec<String>> = explain::all()
         .map(|known| vec![known.code.to_owned(), known.title.to_owned()])
         .collect();
-    let items: Vec<Value> = all.iter().map(shape).collect();
+    let items: Vec<Value> = explain::all().map(shape).collect();
     out.list(&["code", "what it says"], &rows, &items)
 }
 
