@@ -1,4 +1,4 @@
-//! A member starts with an empty data folder once. An emptied one has forgotten what it voted and acknowledged,
+//! A member starts without a log once. An emptied one has forgotten what it voted and acknowledged,
 //! and under its old raft id it could help to undo what the cluster has committed.
 //!
 //! The right to begin empty is a file beside the configuration, outside the data folder: whoever makes the
@@ -8,6 +8,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use certs::init::FIRST_START_FILE;
+
+use crate::storage::{StorageError, remembers_anything};
 
 /// A data folder that may be used.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub struct FirstStart {
 /// Why a node does not start on its data folder.
 #[derive(Debug, thiserror::Error)]
 pub enum FirstStartError {
-    /// Empty, and the right to begin empty is spent.
+    /// No log, and the right to begin without one is spent.
     #[error(
         "{} holds no log, and this member has been started before (its first start removed {}): what it voted and acknowledged is forgotten, and under its old raft id it could undo what the cluster has committed\n  mend: if the folder was moved, say where with the key `data`; otherwise remove the member from the cluster, and add one as a new learner with a new raft id (`cordon coordinator issue DIR --add NAME=HOST`, then `cordon cluster add`)",
         data.display(), file.display()
@@ -30,8 +32,11 @@ pub enum FirstStartError {
         /// What is not there.
         file: PathBuf,
     },
+    /// The data folder cannot be looked into.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// Disk trouble.
-    #[error("cannot {what} {}: {source}\n  mend: the coordinator's user needs to read the data folder, and to remove that file once, from a folder that it may write to", path.display())]
+    #[error("cannot {what} {}: {source}\n  mend: the coordinator's user needs to remove that file once, from a folder that it may write to", path.display())]
     Io {
         /// What was tried.
         what: &'static str,
@@ -47,12 +52,7 @@ impl FirstStart {
     pub fn check(home: &Path, log: &Path) -> Result<FirstStart, FirstStartError> {
         let file = home.join(FIRST_START_FILE);
         let unspent = file.try_exists().map_err(io("look for", &file))?;
-        let empty = match std::fs::read_dir(log) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-            Err(error) => return Err(io("read", log)(error)),
-        };
-        if empty && !unspent {
+        if !unspent && !remembers_anything(log)? {
             return Err(FirstStartError::Forgotten {
                 data: log.to_owned(),
                 file,
@@ -100,13 +100,22 @@ mod tests {
         FirstStart::check(home.path(), &log).unwrap();
         let first = FirstStart::check(home.path(), &log).unwrap();
         std::fs::create_dir_all(&log).unwrap();
-        std::fs::write(log.join("1.log"), "x").unwrap();
+        // What lies there before the log does is no memory.
+        for early in ["LOCK", "spare-0"] {
+            std::fs::write(log.join(early), "").unwrap();
+        }
+        std::fs::create_dir(log.join("lost+found")).unwrap();
+        let segment = log.join("0000000000000001.wal");
+        std::fs::write(&segment, "x").unwrap();
         first.spend().unwrap();
         FirstStart::check(home.path(), &log).unwrap().spend().unwrap();
 
-        std::fs::remove_file(log.join("1.log")).unwrap();
+        std::fs::remove_file(&segment).unwrap();
         let error = FirstStart::check(home.path(), &log).unwrap_err();
         assert!(matches!(error, FirstStartError::Forgotten { .. }), "{error}");
+        // A checkpoint without a log is told by the log, as damage.
+        std::fs::write(log.join("checkpoint.redb"), "x").unwrap();
+        FirstStart::check(home.path(), &log).unwrap();
         std::fs::remove_dir_all(home.path().join("data")).unwrap();
         let error = FirstStart::check(home.path(), &log).unwrap_err();
         assert!(matches!(error, FirstStartError::Forgotten { .. }), "{error}");

@@ -33,4 +33,4 @@ pub use log::{LogStore, Recovered};
 pub use memory::MemoryLog;
 pub use space::{DiskLevel, DiskLimits, free_percent};
 pub use types::{Checkpoint, CheckpointMeta, ConfState, EntryKind, HardState, LogEntry};
-pub use wal::{Owner, Wal, WalConfig};
+pub use wal::{Owner, Wal, WalConfig, remembers_anything};

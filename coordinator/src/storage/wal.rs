@@ -366,6 +366,15 @@ fn corrupt(path: &Path, at: usize, what: &str) -> StorageError {
     }
 }
 
+/// Whether a node has ever kept anything in `folder`: a segment of its log, or a checkpoint. The lock and the spares
+/// are made before the first segment, and remember nothing.
+pub fn remembers_anything(folder: &Path) -> Result<bool, StorageError> {
+    match std::fs::exists(folder).map_err(io_error("look for", folder))? {
+        true => Ok(!segments(folder)?.is_empty() || folder.join(checkpoint::FILE_NAME).exists()),
+        false => Ok(false),
+    }
+}
+
 fn segments(folder: &Path) -> Result<Vec<u64>, StorageError> {
     let mut numbers = Vec::new();
     for file in std::fs::read_dir(folder).map_err(io_error("list", folder))? {
