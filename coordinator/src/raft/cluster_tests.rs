@@ -345,6 +345,75 @@ fn a_member_whose_disk_was_emptied_halts_with_the_reason() {
     );
 }
 
+/// Three members of which one has committed what the two others, one emptied and one late, then forget.
+fn undone(committed_alone: usize) -> (World, u64) {
+    let mut world = World::new(3, 1_000);
+    world.commit(3);
+    world.await_equal();
+    let witness = world.leader().unwrap();
+    let others: Vec<u64> = (1..=3).filter(|id| *id != witness).collect();
+    let (late, emptied) = (others[0], others[1]);
+    world.crash(late);
+    world.commit(committed_alone);
+    world.until("the other has it too", |w| {
+        w.applied(emptied) == w.applied(witness)
+    });
+    world.crash(witness);
+    world.crash(emptied);
+    world.nodes.get_mut(&emptied).unwrap().log = MemoryLog::new();
+    world.network.clear();
+    world.start(late);
+    world.start(emptied);
+    world.await_leader();
+    world.start(witness);
+    (world, witness)
+}
+
+/// Runs until the node halts, and gives the reason.
+fn until_halted(world: &mut World, id: u64) -> Halt {
+    for _ in 0..ROUNDS_MAX {
+        for other in world.nodes.keys().copied().collect::<Vec<_>>() {
+            world.step(other, Input::Tick);
+            world.sync(other);
+        }
+        while let Some(message) = world.network.pop_front() {
+            let to = message.to();
+            let replica = world.nodes.get_mut(&to).unwrap().replica.as_mut().unwrap();
+            match replica.step(Input::Message(message)) {
+                Ok(()) => world.drain(to),
+                Err(halt) => {
+                    assert_eq!(to, id, "{halt}");
+                    return halt;
+                }
+            }
+            world.sync(to);
+        }
+    }
+    panic!("node {id} never halted");
+}
+
+#[test]
+fn a_member_halts_that_remembers_more_than_its_leader() {
+    let (mut world, witness) = undone(3);
+    let first_lost = world.applied(world.leader().unwrap());
+    let halt = until_halted(&mut world, witness);
+    assert!(
+        matches!(halt, Halt::Contradicted { index, leader } if index == first_lost && leader != witness),
+        "{halt:?}, not {first_lost}"
+    );
+    assert!(Halted::from(halt).of_data);
+}
+
+#[test]
+fn a_member_halts_that_remembers_otherwise_than_a_longer_leader() {
+    let (mut world, witness) = undone(3);
+    world.cut.insert(witness);
+    world.commit(20);
+    world.cut.clear();
+    let halt = until_halted(&mut world, witness);
+    assert!(matches!(halt, Halt::Contradicted { .. }), "{halt:?}");
+}
+
 #[test]
 #[cfg_attr(feature = "fault-skip-fsync", should_panic)]
 fn acknowledgements_wait_for_the_disk() {

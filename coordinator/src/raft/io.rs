@@ -311,6 +311,19 @@ pub enum Halt {
         /// To whom.
         leader: u64,
     },
+    /// The cluster went on without what it had committed.
+    #[error(
+        "entry {index} of the log, which this node knows to be committed, is another one in the log of its leader \
+         {leader}: members that held it lost it (a data folder that was emptied or put back from a copy), and the \
+         cluster went on without it. Keep the data folder of this node, which may hold the only copy of what was \
+         acknowledged; remove the node from the cluster, and add a new one as a learner with a new raft id"
+    )]
+    Contradicted {
+        /// The first entry that differs.
+        index: u64,
+        /// Who says otherwise.
+        leader: u64,
+    },
     /// Raft itself gave up.
     #[error("raft: {0}")]
     Raft(#[from] raft::Error),
@@ -341,7 +354,10 @@ impl From<Halt> for Halted {
         Halted {
             reason: halt.to_string(),
             of_data: match halt {
-                Halt::Diverged { .. } | Halt::Forgot { .. } | Halt::Gap { .. } => true,
+                Halt::Diverged { .. }
+                | Halt::Forgot { .. }
+                | Halt::Contradicted { .. }
+                | Halt::Gap { .. } => true,
                 Halt::Entry { .. } | Halt::Raft(_) => false,
             },
         }

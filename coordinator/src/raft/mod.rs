@@ -4,6 +4,7 @@
 //! - `driver`: the one thread that owns a replica; `disk`: the threads that wait for the disk; `peers` and
 //!   `transport`: the streams to and from the other members; `handle`: what the rest of the coordinator sees.
 //! - `io`: every input and output of a replica. `message`: the wire, by hand. `membership`: who votes.
+//!   `memory`: what a follower must find confirmed in what its leader says.
 //!
 //! Absent on purpose: raft's types outside this folder, raft's protobuf decoder on bytes from outside, reads
 //! by lease, and forwarding of proposals by raft (`crate::control` forwards, and keeps the waiter).
@@ -18,6 +19,7 @@ mod handle;
 mod io;
 mod logger;
 mod membership;
+mod memory;
 mod message;
 mod peers;
 mod reads;

@@ -37,6 +37,7 @@ use super::cache::Cache;
 use super::contact::Contact;
 use super::io::*;
 use super::membership::{Change, ChangeRefused};
+use super::memory;
 use super::message::{PeerMessage, conf_from_raft, describe, entry_to_log};
 use super::reads::Reads;
 use super::snapshots::{Arriving, Leaving};
@@ -385,23 +386,15 @@ impl Replica {
         }
         match message.msg_type {
             MessageType::MsgSnapshot => return self.snapshot_announced(message),
-            MessageType::MsgHeartbeat => self.remembers(&message)?,
+            MessageType::MsgHeartbeat => {
+                memory::holds_what_it_acknowledged(&raft.raft_log, raft.term, &message)?;
+            }
+            MessageType::MsgAppend => {
+                memory::leader_holds_what_was_committed(&raft.raft_log, raft.term, &message)?;
+            }
             _ => {}
         }
         self.raft_step(message)
-    }
-
-    /// A leader's heartbeat commits only what this node has acknowledged to it.
-    fn remembers(&self, heartbeat: &Message) -> Result<(), Halt> {
-        let last_index = self.last_index();
-        if heartbeat.term < self.node.raft.term || heartbeat.commit <= last_index {
-            return Ok(());
-        }
-        Err(Halt::Forgot {
-            last_index,
-            acknowledged: heartbeat.commit,
-            leader: heartbeat.from,
-        })
     }
 
     fn snapshot_announced(&mut self, message: Message) -> Result<(), Halt> {
@@ -409,6 +402,9 @@ impl Replica {
             return Ok(());
         };
         let log = &self.node.raft.raft_log;
+        if message.term >= self.node.raft.term {
+            memory::is_committed_as(log, meta.index, meta.term, message.from)?;
+        }
         let known = meta.index <= log.committed || log.match_term(meta.index, meta.term);
         if message.term < self.node.raft.term || known {
             return self.raft_step(message);
