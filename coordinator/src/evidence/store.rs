@@ -12,7 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::EvidenceError;
 use super::partial::Partials;
-use crate::storage::{DiskLevel, DiskLimits, free_percent};
+use crate::storage::{DiskLimits, free_percent};
 
 /// How much is read from an object at a time.
 pub const READ_BYTES: u64 = 1 << 20;
@@ -99,7 +99,7 @@ impl Store {
             what: "ask how full the disk is",
             source: std::io::Error::other(error),
         })?;
-        if self.limits.level(free_percent) >= DiskLevel::Low {
+        if !self.limits.has_room_for_evidence(free_percent) {
             return Err(EvidenceError::DiskLow {
                 free_percent,
                 limit_percent: self.limits.evidence_free_percent_min,

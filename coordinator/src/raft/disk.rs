@@ -178,20 +178,24 @@ fn write_checkpoints(
     Ok(())
 }
 
-/// Where the evidence of the disk's level is taken.
-pub(super) struct Level {
+/// Where the free space is measured, and against what.
+pub(super) struct Room {
     pub(super) folder: PathBuf,
     pub(super) limits: DiskLimits,
 }
 
-impl Level {
-    /// Measures the free space and publishes it.
+impl Room {
+    /// Measures the free space and publishes whether it is enough for new runs.
     pub(super) fn look(&self, shared: &Shared) {
-        match crate::storage::free_percent(&self.folder).map(|percent| self.limits.level(percent)) {
-            Ok(level) => {
-                let before = shared.disk.swap(level as u8, Ordering::Relaxed);
-                if before != level as u8 {
-                    tracing::warn!(?level, "the free space of the data folder changed its level");
+        match crate::storage::free_percent(&self.folder) {
+            Ok(free_percent) => {
+                let short = !self.limits.has_room_for_runs(free_percent);
+                if shared.disk_is_short.swap(short, Ordering::Relaxed) != short {
+                    tracing::warn!(
+                        free_percent,
+                        short,
+                        "the room for new runs on the data folder's disk"
+                    );
                 }
             }
             Err(error) => tracing::debug!(%error, "free space"),

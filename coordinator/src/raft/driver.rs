@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::boot::{Boot, BootError};
-use super::disk::{Disk, Level, LogJob, thread};
+use super::disk::{Disk, LogJob, Room, thread};
 use super::handle::{
     ChangeError, EFFECTS_MAX, EVENTS_MAX, Event, PeerStatus, ProposalReply, ProposeError, RaftConfig,
     RaftHandle, RaftStatus, ReadError, Shared,
@@ -29,7 +29,7 @@ const PIPELINED_WRITES: usize = 2;
 /// Events taken in one round.
 const ROUND_EVENTS_MAX: usize = 4_096;
 /// How often the free space is measured.
-const LEVEL_EVERY: Duration = Duration::from_secs(5);
+const ROOM_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a node cannot start to replicate.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub async fn start(
         started: Instant::now(),
         lease_until_ms: AtomicU64::new(0),
         proposals: AtomicUsize::new(0),
-        disk: AtomicU8::new(0),
+        disk_is_short: AtomicBool::new(false),
         status: Mutex::new(RaftStatus::default()),
         store: RwLock::new(Some(store.clone())),
         election_timeout: config.election_timeout(),
@@ -84,7 +84,7 @@ pub async fn start(
     let driver = Driver {
         peers: Peers::new(&config, directory.clone(), Arc::clone(&shared), runtime.clone()),
         fetcher: Fetcher::new(&config, directory, Arc::clone(&shared), runtime),
-        level: Level {
+        room: Room {
             folder: config.data_dir.clone(),
             limits: config.disk,
         },
@@ -157,7 +157,7 @@ struct Driver {
     // Dropped in this order: the disk's threads last, so that everything is written.
     peers: Peers,
     fetcher: Fetcher,
-    level: Level,
+    room: Room,
     tick: Duration,
     election_ticks: u32,
     replica: Replica,
@@ -177,7 +177,7 @@ struct Driver {
 impl Driver {
     fn run(mut self, events: &Receiver<Event>) -> Result<(), Halt> {
         let mut next_tick = Instant::now() + self.tick;
-        let mut next_level = Instant::now();
+        let mut next_room = Instant::now();
         loop {
             let wait = next_tick.saturating_duration_since(Instant::now());
             match events.recv_timeout(wait) {
@@ -217,9 +217,9 @@ impl Driver {
             self.peers
                 .flush(|to, snapshot| self.replica.step(Input::Unreachable { to, snapshot }))?;
             self.publish(ticked);
-            if ticked && now >= next_level {
-                next_level = now + LEVEL_EVERY;
-                self.level.look(&self.shared);
+            if ticked && now >= next_room {
+                next_room = now + ROOM_EVERY;
+                self.room.look(&self.shared);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::io::{Fetched, Halted, Refused, Role};
 use super::membership::{Change, ChangeRefused};
 use super::message::PeerMessage;
-use crate::storage::{CheckpointMeta, CheckpointStore, DiskLevel, DiskLimits};
+use crate::storage::{CheckpointMeta, CheckpointStore, DiskLimits};
 
 /// Proposals of this node that wait for their outcome. More are refused as busy.
 pub const PROPOSALS_MAX: usize = 8_192;
@@ -254,7 +254,8 @@ pub(super) struct Shared {
     /// Milliseconds since `started` until which the lease holds.
     pub(super) lease_until_ms: AtomicU64,
     pub(super) proposals: AtomicUsize,
-    pub(super) disk: AtomicU8,
+    /// Too little is free for new runs.
+    pub(super) disk_is_short: AtomicBool,
     pub(super) status: Mutex<RaftStatus>,
     /// None once this node has stopped: the folder is free then, whoever still holds a service.
     pub(super) store: RwLock<Option<CheckpointStore>>,
@@ -294,7 +295,7 @@ impl RaftHandle {
             return Err(ProposeError::Halted);
         }
         let starts_run = matches!(envelope.command, Command::StartRun(_));
-        if starts_run && self.disk_level() == DiskLevel::Critical {
+        if starts_run && !self.has_room_for_runs() {
             return Err(ProposeError::Busy);
         }
         let _slot = Slot::take(&shared.proposals).ok_or(ProposeError::Busy)?;
@@ -354,13 +355,9 @@ impl RaftHandle {
         !shared.is_halted() && now_ms < shared.lease_until_ms.load(Ordering::Acquire)
     }
 
-    /// How full the disk of the data folder is.
-    pub fn disk_level(&self) -> DiskLevel {
-        match self.shared.disk.load(Ordering::Relaxed) {
-            0 => DiskLevel::Fine,
-            1 => DiskLevel::Low,
-            _ => DiskLevel::Critical,
-        }
+    /// Whether the disk of the data folder has room for new runs.
+    pub fn has_room_for_runs(&self) -> bool {
+        !self.shared.disk_is_short.load(Ordering::Relaxed)
     }
 
     /// What this node knows; at most a tick old.

@@ -31,6 +31,6 @@ pub use error::StorageError;
 pub use first_start::{FirstStart, FirstStartError};
 pub use log::{LogStore, Recovered};
 pub use memory::MemoryLog;
-pub use space::{DiskLevel, DiskLimits, free_percent};
+pub use space::{DiskLimits, free_percent};
 pub use types::{Checkpoint, CheckpointMeta, ConfState, EntryKind, HardState, LogEntry};
 pub use wal::{Owner, Wal, WalConfig, remembers_anything};

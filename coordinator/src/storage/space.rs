@@ -26,27 +26,15 @@ impl Default for DiskLimits {
     }
 }
 
-/// How full the disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DiskLevel {
-    /// Room for everything.
-    Fine,
-    /// No new evidence.
-    Low,
-    /// No new runs either.
-    Critical,
-}
-
 impl DiskLimits {
-    /// Judges a share of free space, in whole percent.
-    pub fn level(&self, free_percent: u64) -> DiskLevel {
-        if free_percent < self.runs_free_percent_min {
-            DiskLevel::Critical
-        } else if free_percent < self.evidence_free_percent_min {
-            DiskLevel::Low
-        } else {
-            DiskLevel::Fine
-        }
+    /// Whether new evidence is taken where this share is free, in whole percent.
+    pub fn has_room_for_evidence(&self, free_percent: u64) -> bool {
+        free_percent >= self.evidence_free_percent_min
+    }
+
+    /// Whether new runs are.
+    pub fn has_room_for_runs(&self, free_percent: u64) -> bool {
+        free_percent >= self.runs_free_percent_min
     }
 }
 
@@ -68,15 +56,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_follow_the_share_of_free_blocks() {
+    fn each_limit_counts_for_itself() {
+        let taken = |limits: DiskLimits, free_percent| {
+            (
+                limits.has_room_for_evidence(free_percent),
+                limits.has_room_for_runs(free_percent),
+            )
+        };
         let limits = DiskLimits::default();
-        assert_eq!(limits.level(percent(100, 1000)), DiskLevel::Fine);
-        assert_eq!(limits.level(percent(99, 1000)), DiskLevel::Low);
-        assert_eq!(limits.level(percent(49, 1000)), DiskLevel::Critical);
+        assert_eq!(taken(limits, percent(100, 1000)), (true, true));
+        assert_eq!(taken(limits, percent(99, 1000)), (false, true));
+        assert_eq!(taken(limits, percent(49, 1000)), (false, false));
         assert_eq!(
-            limits.level(percent(0, 0)),
-            DiskLevel::Fine,
+            taken(limits, percent(0, 0)),
+            (true, true),
             "a file system that does not say"
         );
+        let never_evidence = DiskLimits {
+            evidence_free_percent_min: 0,
+            runs_free_percent_min: 60,
+        };
+        assert_eq!(taken(never_evidence, 0), (true, false));
+        assert_eq!(taken(never_evidence, 60), (true, true));
     }
 }

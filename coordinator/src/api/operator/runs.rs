@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::{Operators, fill, not_found, page, parse};
 use crate::api::convert::{self, Detail};
 use crate::api::error::ApiError;
-use crate::storage::DiskLevel;
 
 impl Operators {
     pub(super) async fn start_run(
@@ -21,7 +20,7 @@ impl Operators {
         asked: v1::StartRunRequest,
     ) -> Result<v1::StartRunReply, ApiError> {
         // Results, cancels and releases are always taken (R69).
-        if self.control.raft().disk_level() == DiskLevel::Critical {
+        if !self.control.raft().has_room_for_runs() {
             return Err(ApiError::DiskFull);
         }
         let compiled = playbook::compile(&asked.playbook_yaml)
