@@ -46,6 +46,13 @@ pub enum SubmitError {
     /// This node or the leader has as much under way as it takes.
     #[error("the cluster is busy: more is proposed than its disks take")]
     Busy,
+    /// Too little of a node's disk is free for new runs (R69): of the one that was asked, or of the leader.
+    /// Nothing was proposed.
+    #[error("so little of the disk of {node} is free that no new run is started")]
+    DiskFull {
+        /// Its name.
+        node: String,
+    },
     /// No leader was found in time; nothing was proposed.
     #[error("the cluster has no leader that this node can reach")]
     NoLeader,
@@ -173,6 +180,7 @@ impl Control {
             .map_err(|error| match error {
                 ProposeError::NotLeader { .. } => Tried::Again(SubmitError::NoLeader),
                 ProposeError::Busy => Tried::Again(SubmitError::Busy),
+                ProposeError::DiskFull => Tried::Final(self.disk_full(self.node())),
                 // Every envelope that comes here is harmless to repeat.
                 ProposeError::OutcomeUnknown => Tried::Again(SubmitError::OutcomeUnknown),
                 ProposeError::TooLarge { .. } => Tried::Final(SubmitError::TooLarge),
@@ -190,9 +198,17 @@ impl Control {
                     Tried::Again(SubmitError::NoLeader)
                 }
                 ForwardError::Busy => Tried::Again(SubmitError::Busy),
+                ForwardError::DiskFull => Tried::Final(self.disk_full(leader)),
                 ForwardError::OutcomeUnknown(_) => Tried::Again(SubmitError::OutcomeUnknown),
                 ForwardError::TooLarge => Tried::Final(SubmitError::TooLarge),
             })
+    }
+
+    /// Says of which node the disk is full.
+    pub(crate) fn disk_full(&self, node: NodeId) -> SubmitError {
+        let known = self.local(|state| state.nodes().find(|known| known.node == node).cloned());
+        let node = known.map_or_else(|| format!("node {}", node.0), |known| known.name);
+        SubmitError::DiskFull { node }
     }
 
     fn slot(&self) -> Result<Slot<'_>, SubmitError> {

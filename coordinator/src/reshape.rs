@@ -115,6 +115,8 @@ fn not_changed(error: ChangeError) -> ReshapeError {
         ChangeError::Refused(refused) => ReshapeError::Refused(refused.to_string()),
         ChangeError::Proposal(ProposeError::NotLeader { .. }) => ReshapeError::NotLeader,
         ChangeError::Proposal(ProposeError::Busy) => SubmitError::Busy.into(),
+        // No change of the cluster's shape starts a run.
+        ChangeError::Proposal(ProposeError::DiskFull) => SubmitError::Busy.into(),
         ChangeError::Proposal(ProposeError::OutcomeUnknown) => SubmitError::OutcomeUnknown.into(),
         ChangeError::Proposal(ProposeError::TooLarge { .. }) => SubmitError::TooLarge.into(),
         ChangeError::Proposal(ProposeError::Halted) => SubmitError::Halted.into(),
@@ -134,7 +136,7 @@ fn not_asked(error: ForwardError) -> ReshapeError {
         ForwardError::NotLeader | ForwardError::Unreachable(_) | ForwardError::Halted => {
             ReshapeError::NotLeader
         }
-        ForwardError::Busy => SubmitError::Busy.into(),
+        ForwardError::Busy | ForwardError::DiskFull => SubmitError::Busy.into(),
         ForwardError::OutcomeUnknown(_) => SubmitError::OutcomeUnknown.into(),
         ForwardError::TooLarge => SubmitError::TooLarge.into(),
     }

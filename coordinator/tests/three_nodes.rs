@@ -197,6 +197,39 @@ async fn a_run_outlives_its_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_leader_without_room_is_named_by_whoever_is_asked() {
+    let mut cluster = Cluster::start(3);
+    let agent = cluster.enroll(0, "web-1").await;
+    let leader = cluster.leader().await;
+    let (full, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.stop(full);
+    cluster.configure(full, "[disk]\nruns_free_percent_min = 100\n");
+    cluster.launch(full);
+    let to = v1::TransferLeaderRequest {
+        raft_id: cluster.members[full].raft_id,
+    };
+    common::retry(async || cluster.operator(other).await.transfer_leader(to).await).await;
+    let asked = || v1::StartRunRequest {
+        playbook_yaml: COLLECT.into(),
+        inputs_json: serde_json::json!({"hosts": [&agent.id]}).to_string(),
+        request_id: uuid::Uuid::now_v7().to_string(),
+    };
+    for at in [other, full] {
+        let refused = cluster.operator(at).await.start_run(asked()).await.unwrap_err();
+        assert_eq!(code(&refused), "disk_full", "{refused:?}");
+        let named = format!("the disk of {} ", cluster.members[full].name);
+        assert!(refused.message().contains(&named), "{refused:?}");
+    }
+
+    // Led by another, it runs.
+    let to = v1::TransferLeaderRequest {
+        raft_id: cluster.members[other].raft_id,
+    };
+    common::retry(async || cluster.operator(other).await.transfer_leader(to).await).await;
+    cluster.operator(other).await.start_run(asked()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_without_room_refuses_runs_and_evidence_and_nothing_else() {
     let mut cluster = Cluster::start(1);
     let agent = cluster.enroll(0, "web-1").await;

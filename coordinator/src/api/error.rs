@@ -57,9 +57,6 @@ pub enum ApiError {
         /// Its name.
         name: String,
     },
-    /// The disk is too full for new runs (R69).
-    #[error("so little of this node's disk is free that no new run is started")]
-    DiskFull,
     /// Too many guesses from one address.
     #[error("too many refused requests from your address")]
     TooMany,
@@ -140,11 +137,6 @@ fn describe(error: &ApiError) -> (Code, &'static str, &'static str) {
             "not_found",
             "check the name; the list commands show what there is",
         ),
-        ApiError::DiskFull => (
-            Code::ResourceExhausted,
-            "disk_full",
-            "make room on the coordinators' disks, or ask another node; [disk] runs_free_percent_min says where the line is",
-        ),
         ApiError::TooMany => (
             Code::ResourceExhausted,
             "too_many",
@@ -187,6 +179,11 @@ const HALTED: (Code, &str, &str) = (
 fn describe_submit(error: &SubmitError) -> (Code, &'static str, &'static str) {
     match error {
         SubmitError::Busy => (Code::ResourceExhausted, "busy", "try again in a moment"),
+        SubmitError::DiskFull { .. } => (
+            Code::ResourceExhausted,
+            "disk_full",
+            "make room on that disk; if that node leads, let another one (`cordon cluster transfer`), if not, ask another one; [disk] runs_free_percent_min says where the line is",
+        ),
         SubmitError::NoLeader => NO_LEADER,
         SubmitError::OutcomeUnknown => (
             Code::Aborted,

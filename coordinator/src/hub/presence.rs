@@ -148,7 +148,12 @@ impl Batch {
                     return;
                 }
                 // It is the same said twice: say it until it is heard.
-                Err(SubmitError::Busy | SubmitError::NoLeader | SubmitError::OutcomeUnknown) => {}
+                Err(
+                    SubmitError::Busy
+                    | SubmitError::NoLeader
+                    | SubmitError::OutcomeUnknown
+                    | SubmitError::DiskFull { .. },
+                ) => {}
             }
         }
     }

@@ -146,7 +146,12 @@ async fn commit(items: Vec<Item>, control: &Control) {
             // The agents keep what is not answered, and say it again to a node that works.
             Err(SubmitError::Halted) => return,
             // It is the same said twice: say it until it is heard.
-            Err(SubmitError::Busy | SubmitError::NoLeader | SubmitError::OutcomeUnknown) => {}
+            Err(
+                SubmitError::Busy
+                | SubmitError::NoLeader
+                | SubmitError::OutcomeUnknown
+                | SubmitError::DiskFull { .. },
+            ) => {}
         }
     }
 }

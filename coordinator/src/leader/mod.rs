@@ -189,7 +189,9 @@ impl Leader {
                     tracing::warn!(index, %refusal, "the state refused what its leader proposed");
                 }
                 Ok(_) => {}
-                Err(ProposeError::Busy | ProposeError::OutcomeUnknown) => all = false,
+                Err(ProposeError::Busy | ProposeError::DiskFull | ProposeError::OutcomeUnknown) => {
+                    all = false;
+                }
                 Err(error @ ProposeError::TooLarge { .. }) => {
                     tracing::error!(%error, "the planner made a command that does not fit an entry");
                     // Nothing that is tried soon again would fit either.

@@ -103,6 +103,9 @@ pub enum ProposeError {
     /// Not proposed: more is under way than the disks take.
     #[error("too much is under way")]
     Busy,
+    /// Not proposed: a new run, and too little of this node's disk is free (R69).
+    #[error("too little of the disk is free for a new run")]
+    DiskFull,
     /// It may be applied later, or never.
     #[error("leadership was lost while it was under way")]
     OutcomeUnknown,
@@ -296,7 +299,7 @@ impl RaftHandle {
         }
         let starts_run = matches!(envelope.command, Command::StartRun(_));
         if starts_run && !self.has_room_for_runs() {
-            return Err(ProposeError::Busy);
+            return Err(ProposeError::DiskFull);
         }
         let _slot = Slot::take(&shared.proposals).ok_or(ProposeError::Busy)?;
         let (reply, outcome) = oneshot::channel();

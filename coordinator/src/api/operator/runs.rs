@@ -21,7 +21,7 @@ impl Operators {
     ) -> Result<v1::StartRunReply, ApiError> {
         // Results, cancels and releases are always taken (R69).
         if !self.control.raft().has_room_for_runs() {
-            return Err(ApiError::DiskFull);
+            return Err(self.control.disk_full(self.control.node()).into());
         }
         let compiled = playbook::compile(&asked.playbook_yaml)
             .map_err(|problems| ApiError::Playbook(problems.to_string()))?;

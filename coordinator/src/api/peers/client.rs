@@ -49,6 +49,9 @@ pub enum ForwardError {
     /// The leader takes no more for now.
     #[error("the leader is busy")]
     Busy,
+    /// The leader's disk has no room for new runs.
+    #[error("too little of the leader's disk is free for a new run")]
+    DiskFull,
     /// It may have been carried out.
     #[error("the outcome is unknown: {0}")]
     OutcomeUnknown(String),
@@ -336,6 +339,7 @@ fn forward_error(error: v1::ForwardError) -> ForwardError {
     match error.code.as_str() {
         "not_leader" => ForwardError::NotLeader,
         "busy" => ForwardError::Busy,
+        "disk_full" => ForwardError::DiskFull,
         "too_large" => ForwardError::TooLarge,
         "halted" => ForwardError::Halted,
         _ => ForwardError::OutcomeUnknown(error.message),

@@ -241,6 +241,7 @@ fn forward_error(error: &ProposeError) -> v1::ForwardError {
     let (code, leader) = match error {
         ProposeError::NotLeader { leader } => ("not_leader", leader.unwrap_or(0)),
         ProposeError::Busy => ("busy", 0),
+        ProposeError::DiskFull => ("disk_full", 0),
         ProposeError::OutcomeUnknown => ("outcome_unknown", 0),
         ProposeError::TooLarge { .. } => ("too_large", 0),
         ProposeError::Halted => ("halted", 0),
@@ -257,7 +258,7 @@ fn reshape_error(error: &ReshapeError) -> v1::ForwardError {
         ReshapeError::Refused(_) => "refused",
         ReshapeError::Pending(_) => "pending",
         ReshapeError::NotLeader | ReshapeError::Submit(SubmitError::NoLeader) => "not_leader",
-        ReshapeError::Submit(SubmitError::Busy) => "busy",
+        ReshapeError::Submit(SubmitError::Busy | SubmitError::DiskFull { .. }) => "busy",
         ReshapeError::Submit(SubmitError::OutcomeUnknown) => "outcome_unknown",
         ReshapeError::Submit(SubmitError::TooLarge) => "too_large",
         ReshapeError::Submit(SubmitError::Halted) => "halted",
