@@ -160,6 +160,7 @@ fn engine_manifest() -> playbook::manifest::Manifest {
         playbook: "p".into(),
         version: 1,
         info: serde_json::Value::Null,
+        triggers: Vec::new(),
         inputs: BTreeMap::new(),
         limits: Default::default(),
         targets: BTreeMap::from([("all".to_owned(), set)]),

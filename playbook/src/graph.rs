@@ -91,6 +91,17 @@ fn node(out: &mut String, indent: &str, step: &Step) -> fmt::Result {
     match &step.kind {
         Kind::Do { action, .. } => lines.push(escaped(action)),
         Kind::Decide { rules } => lines.push(format!("decides, rules: {}", rules.len())),
+        Kind::Score { rules } => lines.push(format!("scores, rules: {}", rules.len())),
+        Kind::Ask { roles, .. } => lines.push(escaped(&format!("asks {}", roles.join(", ")))),
+        Kind::Notify { to, .. } => lines.push(format!("tells {}", to.len())),
+        Kind::WaitEvent { class, .. } => lines.push(escaped(&format!("waits for {class}"))),
+        Kind::Playbook { name, wait, .. } => {
+            let how = if *wait { "runs" } else { "starts" };
+            lines.push(escaped(&format!("{how} {name}")));
+        }
+    }
+    if let Some(gate) = &step.gate {
+        lines.push(escaped(&format!("approved by {}", gate.roles.join(", "))));
     }
     match &step.over {
         Over::Once => {}
@@ -111,8 +122,10 @@ fn node(out: &mut String, indent: &str, step: &Step) -> fmt::Result {
     let label = lines.join("<br/>");
     // A decision is a rhombus.
     let (open, close) = match step.kind {
-        Kind::Do { .. } => ("[\"", "\"]"),
-        Kind::Decide { .. } => ("{\"", "\"}"),
+        Kind::Do { .. } | Kind::Notify { .. } => ("[\"", "\"]"),
+        Kind::Decide { .. } | Kind::Score { .. } => ("{\"", "\"}"),
+        Kind::Ask { .. } | Kind::WaitEvent { .. } => ("([\"", "\"])"),
+        Kind::Playbook { .. } => ("[[\"", "\"]]"),
     };
     writeln!(out, "{indent}{}{open}{label}{close}", id(step))
 }

@@ -6,6 +6,7 @@
 //! - [`graph`]: a picture of it.
 //! - [`eval`]: expressions under limits, for the planner.
 //! - [`cacao`]: playbooks of the OASIS standard, in and out.
+//! - [`schedule`]: when a trigger by the clock is due.
 //! - [`library`]: playbooks that come with Cordon.
 //!
 //! Absent on purpose: clocks, files, randomness, and text templates over results. What a host returned is a
@@ -22,8 +23,9 @@ pub mod library;
 pub mod manifest;
 mod nearest;
 mod problem;
+pub mod schedule;
 mod yaml;
 
-pub use bind::{bind_inputs, reads_facts, resolve_targets};
+pub use bind::{bind_inputs, reads_facts, resolve_targets, runnable};
 pub use compile::{Compiled, TEXT_BYTES_MAX, compile};
 pub use problem::{Place, Problem, Problems};

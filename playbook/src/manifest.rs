@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// The version of this format. A reader refuses a manifest with a greater one.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A compiled playbook.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Manifest {
     pub version: u32,
     /// Descriptive only; never decides anything.
     pub info: serde_json::Value,
+    /// What starts it by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
     /// By name.
     pub inputs: BTreeMap<String, Input>,
     /// Bounds of the whole run.
@@ -42,6 +45,9 @@ pub struct Input {
     /// What values it takes.
     #[serde(rename = "type")]
     pub kind: Type,
+    /// Where a triggered run takes it from; `event` and `group` are in scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Template>,
     /// Used when the input is not given; already checked against `kind`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<serde_json::Value>,
@@ -57,6 +63,12 @@ pub struct Input {
     /// A regular expression that the whole string must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
+    /// The media type that an artifact must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<String>,
+    /// A larger artifact is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<u64>,
 }
 
 /// The type of an input.
@@ -102,7 +114,7 @@ pub enum Type {
 }
 
 /// Bounds of the whole run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// The run is cancelled when it takes longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +122,121 @@ pub struct Limits {
     /// A plan with more hosts than this is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_targets: Option<u32>,
+    /// How many runs of the playbook there may be at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// What no other active run may hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
+}
+
+/// How many runs of one playbook there may be at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// Runs with another key do not count; None: all runs of the playbook do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Template>,
+    /// At least 1.
+    pub max: u32,
+    /// What happens to one too many.
+    pub on_conflict: OnConflict,
+}
+
+/// What happens to a run that one too many would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// It is refused, with the run that is in its way.
+    #[default]
+    Refuse,
+    /// A triggered one is left out, and counted; one that a person starts is refused.
+    Drop,
+}
+
+/// Values that no two active runs of any playbook may hold at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lock {
+    /// Gives a list; each of its values is locked.
+    pub each: Template,
+    /// What happens to one that is locked already.
+    pub on_conflict: OnLocked,
+}
+
+/// What happens to a run that would lock what another one holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLocked {
+    /// It is refused, with the run that is in its way.
+    #[default]
+    Refuse,
+    /// The value is left out of the inputs that name it, and of the targets; with nothing left, the run is refused.
+    DropItem,
+}
+
+/// What starts a playbook by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// What happens.
+    pub on: TriggerOn,
+    /// The same key again within the window starts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<Dedupe>,
+}
+
+/// What a trigger waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerOn {
+    /// An event of an OCSF class.
+    Event {
+        /// The class's name, such as `detection_finding`.
+        class: String,
+        /// `event` is in scope.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        when: Option<Expression>,
+    },
+    /// So many events of one key within a time.
+    Threshold {
+        /// The class's name.
+        class: String,
+        /// Which of them count; `event` is in scope.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        when: Option<Expression>,
+        /// Their key; `event` is in scope.
+        by: Expression,
+        /// How many, at least 1.
+        at_least: u32,
+        /// Within which time.
+        within_ms: u64,
+    },
+    /// The clock.
+    Schedule {
+        /// Five fields: minute, hour, day of month, month, day of week.
+        cron: String,
+        /// An IANA name.
+        time_zone: String,
+        /// Whether a time that passed while no coordinator led is caught up with, once.
+        catch_up: bool,
+    },
+    /// A file that was handed in under this name.
+    Submission {
+        /// The name.
+        name: String,
+    },
+    /// A request to the webhook of this name.
+    Webhook {
+        /// The name.
+        name: String,
+    },
+}
+
+/// What makes two triggers one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dedupe {
+    /// `event` and `group` are in scope.
+    pub key: Template,
+    /// For how long.
+    pub window_ms: u64,
 }
 
 /// A named set of hosts.
@@ -169,6 +296,54 @@ pub struct Step {
     pub expect: Option<Expression>,
     /// What the step's failure means for the run.
     pub on_failure: OnFailure,
+    /// Which tasks wait for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
+    /// What undoes a task that succeeded. None: what the catalogue says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensate: Option<Compensate>,
+}
+
+/// Tasks that wait for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Only tasks for which this holds wait; `target` or the item is in scope. None: all do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Expression>,
+    /// Who may approve: any of these roles.
+    pub roles: Vec<String>,
+    /// How many different people must, at least 1.
+    pub quorum: u32,
+    /// How long the gate waits.
+    pub expires_ms: u64,
+    /// What then.
+    pub on_expiry: OnExpiry,
+    /// The roles that are asked next, where it escalates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub escalate_to: Vec<String>,
+    /// Who asked for the run may not approve.
+    #[serde(default)]
+    pub not_requester: bool,
+}
+
+/// What happens when people did not answer in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExpiry {
+    /// The task is not carried out.
+    #[default]
+    Reject,
+    /// The roles of `escalate_to` are asked, for as long again; then it is rejected.
+    Escalate,
+}
+
+/// What undoes a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compensate {
+    /// An action of the catalogue.
+    pub action: String,
+    /// Its parameters; what the task saw is in scope, and its `output`.
+    pub with: BTreeMap<String, Template>,
 }
 
 /// What a step does.
@@ -187,6 +362,79 @@ pub enum Kind {
         /// In order; the last is the `else`, without a condition.
         rules: Vec<Rule>,
     },
+    /// Adds up the rules that hold; which did is kept.
+    Score {
+        /// In order.
+        rules: Vec<ScoreRule>,
+    },
+    /// Asks people; what they fill in is the step's output.
+    Ask {
+        /// Who may answer: any of these roles.
+        roles: Vec<String>,
+        /// What they are told; may be empty.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<Template>,
+        /// How long the question stands; then the step has failed, with the code `expired`.
+        expires_ms: u64,
+        /// What is asked for, by name.
+        form: BTreeMap<String, Field>,
+    },
+    /// Tells people; its delivery is the step's one task.
+    Notify {
+        /// `KIND:ADDRESS`, each.
+        to: Vec<Template>,
+        /// In the words of whom it is sent to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        severity: Option<Template>,
+        /// What.
+        text: Template,
+    },
+    /// Waits for an event; it is the step's output.
+    WaitEvent {
+        /// The OCSF class's name.
+        class: String,
+        /// Which of them; `event` is in scope beside what the step sees.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        when: Option<Expression>,
+        /// How long; then the step has failed, with the code `expired`.
+        expires_ms: u64,
+    },
+    /// Another playbook, as a run of its own.
+    Playbook {
+        /// Its name.
+        name: String,
+        /// Which of its versions; None: the newest that is published when the step begins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u32>,
+        /// The step ends as that run does, and its outputs are the step's; otherwise it ends when the run began.
+        wait: bool,
+        /// How deep such runs may be nested, at least 1.
+        depth_max: u32,
+        /// Its inputs.
+        with: BTreeMap<String, Template>,
+    },
+}
+
+/// One rule of a `score`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoreRule {
+    /// What it adds when it holds; may be negative.
+    pub add: i64,
+    /// When it holds.
+    pub when: Expression,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A field of a form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Field {
+    /// What values it takes.
+    pub input: Input,
+    /// What it holds unless people say otherwise. None: they must fill it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Template>,
 }
 
 /// One rule of a `decide`.
@@ -261,6 +509,32 @@ pub struct Strategy {
     /// None: `failed > 0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_when: Option<Expression>,
+    /// So many first: the others only if each of them succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u32>,
+    /// The tasks in groups, one group after the other; those that are left are the last group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<Wave>,
+    /// The pause behind each group, the last one left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub soak_ms: u64,
+    /// The step waits for all tasks of what it needs, also where both go over the same hosts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub barrier: bool,
+}
+
+/// How large a group of tasks is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wave {
+    /// So many, at least 1.
+    Count(u32),
+    /// That share of all, rounded up; over 0, up to 100.
+    Percent(f64),
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// When a failed task is tried again. A task that ended `unknown` never is.
@@ -299,7 +573,7 @@ pub struct Timeout {
 }
 
 /// What a step's failure means for the run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// The run fails: no further step starts, `finally` runs.
@@ -307,6 +581,15 @@ pub enum OnFailure {
     Fail,
     /// The run goes on.
     Continue,
+    /// The run fails, and before its `finally` these are undone and those are told.
+    Then {
+        /// Numbers of steps that came before, in the order in which they are undone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        compensate: Vec<u16>,
+        /// `KIND:ADDRESS`, each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        notify: Vec<Template>,
+    },
 }
 
 /// CEL source text that parsed, and stayed under the limits, when the playbook was compiled.
@@ -340,7 +623,55 @@ pub enum TextPart {
     Expression(Expression),
 }
 
+impl Kind {
+    /// The word of the language.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Do { .. } => "do",
+            Kind::Decide { .. } => "decide",
+            Kind::Score { .. } => "score",
+            Kind::Ask { .. } => "ask",
+            Kind::Notify { .. } => "notify",
+            Kind::WaitEvent { .. } => "wait_event",
+            Kind::Playbook { .. } => "playbook",
+        }
+    }
+}
+
 impl Manifest {
+    /// What of it this build compiles and cannot run yet: such a run is refused, never run without it.
+    pub fn not_built(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if self.limits.concurrency.is_some() {
+            all.push("limits.concurrency".to_owned());
+        }
+        if self.limits.lock.is_some() {
+            all.push("limits.lock".to_owned());
+        }
+        for step in self.steps.iter().chain(&self.finally) {
+            let mut not = |what: &str| all.push(format!("{what} (step {})", step.name));
+            match &step.kind {
+                Kind::Do { .. } if matches!(step.over, Over::Once | Over::ForEach { host: None, .. }) => {
+                    not("an action on the coordinator");
+                }
+                Kind::Ask { .. } | Kind::Notify { .. } | Kind::WaitEvent { .. } | Kind::Playbook { .. } => {
+                    not(step.kind.name());
+                }
+                Kind::Do { .. } | Kind::Decide { .. } | Kind::Score { .. } => {}
+            }
+            if step.gate.is_some() {
+                not("gate");
+            }
+            if matches!(step.on_failure, OnFailure::Then { .. }) {
+                not("on_failure with compensate or notify");
+            }
+            if step.strategy.canary.is_some() || !step.strategy.waves.is_empty() {
+                not("strategy.canary or waves");
+            }
+        }
+        all
+    }
+
     /// The SHA-256 of the manifest's canonical JSON (sorted keys, no spaces), in lower-case hex.
     pub fn sha256(&self) -> String {
         use sha2::{Digest, Sha256};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use playbook::canonical::canonical_json;
 use playbook::eval::Scope;
-use playbook::manifest::{Kind, Over, Step, Template};
-use serde_json::{Map, Value};
+use playbook::manifest::{Kind, Over, Rule, ScoreRule, Step, Template};
+use serde_json::{Map, Value, json};
 
 use super::decision::{Born, Decision, NewTask, NewTasks};
 use super::run::Plan;
@@ -52,13 +52,14 @@ impl Plan<'_> {
         }
         let declared = self.run.declared(step);
         match &declared.kind {
-            Kind::Decide { .. } => match self.decided(declared) {
-                Ok(output) => {
-                    self.outputs.insert(step, output);
-                    self.close(step, StepStatus::Succeeded, "")
-                }
-                Err(why) => self.close(step, StepStatus::Failed, &why),
-            },
+            Kind::Decide { rules } => {
+                let output = self.decided(rules);
+                self.thought(step, output)
+            }
+            Kind::Score { rules } => {
+                let output = self.scored(rules);
+                self.thought(step, output)
+            }
             Kind::Do { action, with } => match self.opening(declared, action, with) {
                 Ok(opening) if opening.shared.total == 0 => self.close(step, StepStatus::Succeeded, ""),
                 Ok(opening) => {
@@ -68,6 +69,12 @@ impl Plan<'_> {
                 }
                 Err(why) => self.close(step, StepStatus::Failed, &why),
             },
+            // `start_run` refused what is not built.
+            other => self.close(
+                step,
+                StepStatus::Failed,
+                &format!("this cluster cannot run {} yet", other.name()),
+            ),
         }
     }
 
@@ -88,11 +95,33 @@ impl Plan<'_> {
         self.hold(step);
     }
 
+    /// A step that only thinks ends at once.
+    fn thought(&mut self, step: u16, output: Result<Arc<str>, String>) -> bool {
+        match output {
+            Ok(output) => {
+                self.outputs.insert(step, output);
+                self.close(step, StepStatus::Succeeded, "")
+            }
+            Err(why) => self.close(step, StepStatus::Failed, &why),
+        }
+    }
+
+    /// The output of a `score`: `{value, fired: [{rule, add, note}]}`; rules count from 1.
+    fn scored(&self, rules: &[ScoreRule]) -> Result<Arc<str>, String> {
+        let scope = self.scope(&Sources::of(rules.iter().map(|rule| &rule.when)));
+        let mut value = 0;
+        let mut fired = Vec::new();
+        for (number, rule) in rules.iter().enumerate() {
+            if scope.test(&rule.when).map_err(|e| format!("expression: {e}"))? {
+                value += rule.add;
+                fired.push(json!({"rule": number + 1, "add": rule.add, "note": rule.note}));
+            }
+        }
+        Ok(canonical_json(&json!({"value": value, "fired": fired})).into())
+    }
+
     /// The output of a `decide`.
-    fn decided(&self, declared: &Step) -> Result<Arc<str>, String> {
-        let Kind::Decide { rules } = &declared.kind else {
-            return Err("it is no decide".into());
-        };
+    fn decided(&self, rules: &[Rule]) -> Result<Arc<str>, String> {
         let mut sources = Sources::default();
         for rule in rules {
             sources.add(rule.when.as_ref());

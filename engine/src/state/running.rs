@@ -37,6 +37,9 @@ impl State {
                 "the manifest is not the one that its hash names".into(),
             ));
         }
+        if let Some(what) = manifest.not_built().first() {
+            return Err(Refusal::Invalid(format!("this cluster cannot run {what} yet")));
+        }
         let steps = usize::from(manifest.step_count());
         within("steps", steps, STEPS_MAX)?;
         within("active runs", self.runs.active().len() + 1, ACTIVE_RUNS_MAX)?;

@@ -94,6 +94,7 @@ static NO_MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| {
         playbook: String::new(),
         version: 0,
         info: Value::Null,
+        triggers: Vec::new(),
         inputs: BTreeMap::new(),
         limits: Default::default(),
         targets: BTreeMap::new(),
@@ -175,11 +176,12 @@ impl Run {
         usize::from(step) >= self.manifest.steps.len()
     }
 
-    /// `do` or `decide`, and the action of a `do`.
+    /// The word of the language for what it does, and the action of a `do`.
     pub fn kind(&self, step: u16) -> (&'static str, Option<&str>) {
-        match &self.declared(step).kind {
-            Kind::Do { action, .. } => ("do", Some(action)),
-            Kind::Decide { .. } => ("decide", None),
+        let kind = &self.declared(step).kind;
+        match kind {
+            Kind::Do { action, .. } => (kind.name(), Some(action)),
+            _ => (kind.name(), None),
         }
     }
 
@@ -213,7 +215,7 @@ impl Run {
 
     /// The step must not fail, or the run does.
     pub(crate) fn must_not_fail(&self, step: u16) -> bool {
-        !self.is_finally(step) && self.declared(step).on_failure == OnFailure::Fail
+        !self.is_finally(step) && self.declared(step).on_failure != OnFailure::Continue
     }
 
     /// An estimate of what its tasks hold, bytes.

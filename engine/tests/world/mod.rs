@@ -29,6 +29,8 @@ pub struct World {
     pub leader: bool,
     playbooks: BTreeMap<String, Manifest>,
     inputs: Value,
+    /// Lines of a playbook that is written.
+    text: String,
     request: Option<RequestId>,
     actor: Actor,
 }
@@ -44,6 +46,7 @@ impl World {
             leader: true,
             playbooks: BTreeMap::new(),
             inputs: json!({}),
+            text: String::new(),
             request: None,
             actor: Actor::Operator("alice".into()),
         }
@@ -59,6 +62,23 @@ impl World {
             world.line(&format!("attach a{i} node=1 session={} key=k{i}", i + 1));
         }
         world
+    }
+
+    /// The frozen sets: `all` are these hosts, any other is what its declaration says.
+    fn targets(&self, manifest: &Manifest, all: Vec<AgentId>) -> BTreeMap<String, Vec<AgentId>> {
+        if manifest.targets.contains_key("all") {
+            return [("all".to_owned(), all)].into();
+        }
+        let agents: Vec<_> = self
+            .state
+            .agents()
+            .map(|a| json!({"id": a.id, "online": a.is_online(), "labels": a.labels, "facts": {}}))
+            .collect();
+        playbook::resolve_targets(manifest, &self.inputs, &json!({}), &agents)
+            .expect("targets")
+            .into_iter()
+            .map(|(name, hosts)| (name, hosts.iter().map(|h| agent(h)).collect()))
+            .collect()
     }
 
     /// Applies a command at the world's time.
@@ -351,10 +371,11 @@ impl World {
                         playbook: plain[0].into(),
                         version: 1,
                         info: Value::Null,
+                        triggers: Vec::new(),
                         inputs: BTreeMap::new(),
                         limits: Limits {
                             timeout_ms: named.get("timeout").map(|t| t.parse().expect("ms")),
-                            max_targets: None,
+                            ..Limits::default()
                         },
                         targets: [(
                             "all".to_owned(),
@@ -371,6 +392,21 @@ impl World {
                     },
                 );
             }
+            // | LINE: a line of a playbook; yaml NAME: compiles the lines.
+            "|" => {
+                self.text.push_str(rest);
+                self.text.push('\n');
+            }
+            "yaml" => {
+                let text = std::mem::take(&mut self.text);
+                let manifest = match playbook::compile(&text) {
+                    Ok(compiled) => compiled.manifest,
+                    Err(problems) => panic!("{problems}"),
+                };
+                self.playbooks.insert(plain[0].into(), manifest);
+            }
+            // inputs JSON: of the runs that follow.
+            "inputs" => self.inputs = serde_json::from_str(rest).expect("JSON"),
             // library NAME INPUTS: a playbook of the library, compiled.
             "library" => {
                 let (name, inputs) = rest.split_once(' ').expect("library NAME INPUTS");
@@ -407,12 +443,13 @@ impl World {
                         .collect();
                 }
                 hosts.sort();
+                let targets = self.targets(&manifest, hosts);
                 let start = StartRun {
                     run: RunId(uuid(plain[0])),
                     manifest_hash: manifest.sha256().parse().expect("a hash"),
                     manifest,
                     inputs: self.inputs.clone(),
-                    targets: [("all".to_owned(), hosts)].into(),
+                    targets,
                     config: json!({}),
                 };
                 self.ask(self.actor.clone(), Command::StartRun(Box::new(start)));
@@ -658,6 +695,8 @@ pub fn step(manifest: &Manifest, text: &str) -> Step {
         delay_ms: 0,
         expect: None,
         on_failure: OnFailure::Fail,
+        gate: None,
+        compensate: None,
     };
     for word in words {
         let (name, value) = word.split_once('=').expect("name=value");

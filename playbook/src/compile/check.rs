@@ -42,7 +42,9 @@ impl Compiler {
             self.check_over(manifest, placed);
         }
         for used in std::mem::take(&mut self.uses) {
+            self.repeated = used.repeated;
             self.check_use(manifest, &steps, &used);
+            self.repeated = false;
         }
     }
 
@@ -124,10 +126,19 @@ impl Compiler {
 
     fn check_use(&mut self, manifest: &Manifest, steps: &Steps<'_>, used: &Use) {
         let name = match &used.at {
-            Where::Targets | Where::Select | Where::Outputs => None,
-            Where::Step(n) | Where::Task(n) | Where::Expect(n) | Where::Retry(n) | Where::FailWhen(n) => {
-                Some(n.as_str())
-            }
+            Where::From
+            | Where::Trigger
+            | Where::Limits
+            | Where::Targets
+            | Where::Select
+            | Where::Outputs => None,
+            Where::Step(n)
+            | Where::Task(n)
+            | Where::Expect(n)
+            | Where::Compensate(n)
+            | Where::Event(n)
+            | Where::Retry(n)
+            | Where::FailWhen(n) => Some(n.as_str()),
         };
         let at = steps
             .steps
@@ -151,7 +162,7 @@ impl Compiler {
                         self.problem("E0304", used.place, format!("there is no input `{input}`"), hint);
                     }
                 }
-                "steps" if !matches!(used.at, Where::Targets | Where::Select) => {
+                "steps" if !used.at.is_before_the_run() => {
                     self.check_step(steps, used, own, at, path);
                 }
                 _ => {}
@@ -179,13 +190,16 @@ impl Compiler {
     }
 
     fn check_names(&mut self, used: &Use, own: Option<&Placed>) {
-        let mut known: Vec<&str> = vec!["inputs", "config"];
-        if !matches!(used.at, Where::Targets | Where::Select) {
+        let mut known: Vec<&str> = vec!["config", "event", "group"];
+        if !matches!(used.at, Where::From | Where::Trigger) {
+            known.push("inputs");
+        }
+        if !used.at.is_before_the_run() {
             known.extend(["steps", "run"]);
         }
         match &used.at {
             Where::Select => known.push("agent"),
-            Where::Task(_) | Where::Expect(_) | Where::Retry(_) => {
+            Where::Task(_) | Where::Expect(_) | Where::Compensate(_) | Where::Retry(_) => {
                 if let Some(own) = own {
                     if set_of(&own.step.over).is_some() {
                         known.push("target");
@@ -196,7 +210,7 @@ impl Compiler {
             _ => {}
         }
         match &used.at {
-            Where::Expect(_) => known.push("output"),
+            Where::Expect(_) | Where::Compensate(_) => known.push("output"),
             Where::Retry(_) => known.push("error"),
             Where::FailWhen(_) => known.extend(["failed", "ok", "unknown", "total"]),
             _ => {}

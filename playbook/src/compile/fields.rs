@@ -9,89 +9,98 @@ use crate::nearest;
 use crate::problem::Place;
 use crate::yaml::{Data, Node};
 
-/// The fields of one construct: those that run, and those of the language that cannot run yet.
-pub(super) struct Known {
-    now: &'static [&'static str],
-    later: &'static [&'static str],
-}
+/// The fields of one construct.
+pub(super) type Known = &'static [&'static str];
 
-pub(super) const TOP: &Known = &Known {
-    now: &[
-        "playbook", "version", "info", "inputs", "limits", "targets", "steps", "finally", "outputs",
-    ],
-    later: &["triggers"],
-};
-pub(super) const INFO: &Known = &Known {
-    now: &["attack", "category", "impact", "tlp", "owner", "description"],
-    later: &[],
-};
-pub(super) const INPUT: &Known = &Known {
-    now: &["type", "default", "min", "max", "distinct", "pattern"],
-    later: &["from", "media", "max_bytes"],
-};
-pub(super) const LIMITS: &Known = &Known {
-    now: &["timeout", "max_targets"],
-    later: &["concurrency", "lock"],
-};
-pub(super) const TARGETS: &Known = &Known {
-    now: &["hosts", "select", "max", "allow_empty"],
-    later: &[],
-};
-pub(super) const STEP: &Known = &Known {
-    now: &[
-        "do",
-        "decide",
-        "with",
-        "needs",
-        "when",
-        "targets",
-        "foreach",
-        "strategy",
-        "retry",
-        "timeout",
-        "delay",
-        "expect",
-        "on_failure",
-    ],
-    later: &[
-        "score",
-        "ask",
-        "notify",
-        "wait_event",
-        "playbook",
-        "loop",
-        "gate",
-        "compensate",
-    ],
-};
-/// What a step can be, but not yet.
-pub(super) const KINDS_LATER: &[&str] = &["score", "ask", "notify", "wait_event", "playbook", "loop"];
-pub(super) const FOREACH: &Known = &Known {
-    now: &["in", "as", "max_parallel", "distinct", "host"],
-    later: &[],
-};
-pub(super) const STRATEGY: &Known = &Known {
-    now: &["max_parallel", "fail_when"],
-    later: &["canary", "waves", "soak", "barrier", "distinct"],
-};
-pub(super) const RETRY: &Known = &Known {
-    now: &["max", "initial", "factor", "max_delay", "jitter", "when"],
-    later: &[],
-};
-pub(super) const TIMEOUT: &Known = &Known {
-    now: &["queue", "attempt", "total", "heartbeat"],
-    later: &[],
-};
-pub(super) const RULE: &Known = &Known {
-    now: &["when", "set", "else"],
-    later: &[],
-};
+pub(super) const TOP: Known = &[
+    "playbook", "version", "info", "triggers", "inputs", "limits", "targets", "steps", "finally", "outputs",
+];
+pub(super) const INFO: Known = &["attack", "category", "impact", "tlp", "owner", "description"];
+pub(super) const INPUT: Known = &[
+    "type",
+    "from",
+    "default",
+    "min",
+    "max",
+    "distinct",
+    "pattern",
+    "media",
+    "max_bytes",
+];
+pub(super) const FIELD: Known = &["type", "default", "min", "max", "distinct", "pattern"];
+pub(super) const LIMITS: Known = &["timeout", "max_targets", "concurrency", "lock"];
+pub(super) const CONCURRENCY: Known = &["key", "max", "on_conflict"];
+pub(super) const LOCK: Known = &["each", "on_conflict"];
+pub(super) const TRIGGER: Known = &[
+    "event",
+    "when",
+    "threshold",
+    "schedule",
+    "time_zone",
+    "catch_up",
+    "submission",
+    "webhook",
+    "dedupe",
+];
+pub(super) const THRESHOLD: Known = &["event", "when", "by", "at_least", "within"];
+pub(super) const DEDUPE: Known = &["key", "window"];
+pub(super) const TARGETS: Known = &["hosts", "select", "max", "allow_empty"];
+pub(super) const STEP: Known = &[
+    "do",
+    "decide",
+    "score",
+    "ask",
+    "notify",
+    "wait_event",
+    "playbook",
+    "loop",
+    "with",
+    "needs",
+    "when",
+    "targets",
+    "foreach",
+    "strategy",
+    "gate",
+    "retry",
+    "timeout",
+    "delay",
+    "expect",
+    "on_failure",
+    "compensate",
+];
+/// What a step can be: one of these.
+pub(super) const KINDS: Known = &[
+    "do",
+    "decide",
+    "score",
+    "ask",
+    "notify",
+    "wait_event",
+    "playbook",
+    "loop",
+];
+pub(super) const FOREACH: Known = &["in", "as", "max_parallel", "distinct", "host"];
+pub(super) const STRATEGY: Known = &["max_parallel", "canary", "waves", "soak", "fail_when", "barrier"];
+pub(super) const GATE: Known = &["when", "approve"];
+pub(super) const APPROVE: Known = &["roles", "quorum", "expires", "on_expiry", "escalate_to", "not"];
+pub(super) const RETRY: Known = &["max", "initial", "factor", "max_delay", "jitter", "when"];
+pub(super) const TIMEOUT: Known = &["queue", "attempt", "total", "heartbeat"];
+pub(super) const ON_FAILURE: Known = &["compensate", "notify"];
+pub(super) const COMPENSATE: Known = &["do", "with"];
+pub(super) const RULE: Known = &["when", "set", "else"];
+pub(super) const SCORE_RULE: Known = &["add", "when", "note"];
+pub(super) const ASK: Known = &["roles", "expires", "form", "text"];
+pub(super) const NOTIFY: Known = &["to", "severity", "text"];
+pub(super) const WAIT_EVENT: Known = &["event", "when", "expires"];
+pub(super) const SUB_PLAYBOOK: Known = &["name", "version", "wait", "max_depth"];
+pub(super) const LOOP: Known = &["while", "max", "body"];
+pub(super) const LOOP_STEP: Known = &["loop", "needs", "when"];
 
 pub(super) type Fields<'a> = BTreeMap<&'a str, &'a Node>;
 
 impl Compiler {
-    /// The fields of a map; what is unknown, or not there yet, is a problem by name.
-    pub(super) fn fields<'a>(&mut self, node: &'a Node, what: &str, known: &Known) -> Option<Fields<'a>> {
+    /// The fields of a map; what is unknown is a problem by name.
+    pub(super) fn fields<'a>(&mut self, node: &'a Node, what: &str, known: Known) -> Option<Fields<'a>> {
         let Data::Map(entries) = &node.data else {
             self.problem(
                 "E0101",
@@ -104,17 +113,10 @@ impl Compiler {
         let mut fields = Fields::new();
         for (key, value) in entries {
             let name = key.name.as_str();
-            if known.now.contains(&name) {
+            if known.contains(&name) {
                 fields.insert(name, value);
-            } else if known.later.contains(&name) {
-                self.problem(
-                    "E0103",
-                    key.place,
-                    format!("`{name}` is part of the language, but this version cannot run it yet"),
-                    "leave it out, or wait for a version that has it: it is never ignored",
-                );
             } else {
-                let hint = nearest::hint(name, known.now.iter().copied());
+                let hint = nearest::hint(name, known.iter().copied());
                 self.problem("E0102", key.place, format!("{what} has no field `{name}`"), hint);
             }
         }
@@ -162,6 +164,22 @@ impl Compiler {
                 Err(_) => self.bad_number(node.place, what),
             },
             _ => self.bad_number(node.place, what),
+        }
+    }
+
+    /// Bytes.
+    pub(super) fn size(&mut self, node: &Node, what: &str) -> Option<u64> {
+        match parse_size(&node.to_json()) {
+            Ok(bytes) => Some(bytes),
+            Err(why) => {
+                self.problem(
+                    "E0104",
+                    node.place,
+                    format!("{what}: {why}"),
+                    "write it as in 4096, 64KiB or 50MiB",
+                );
+                None
+            }
         }
     }
 

@@ -2,9 +2,13 @@
 
 mod check;
 mod fields;
+mod kinds;
+mod looping;
+mod policy;
 mod step;
 mod template;
 mod top;
+mod triggers;
 
 use crate::manifest::{FORMAT, Manifest};
 use crate::problem::{Place, Problem, Problems};
@@ -56,6 +60,10 @@ pub fn compile(text: &str) -> Result<Compiled, Problems> {
 struct Compiler {
     found: Vec<Problem>,
     uses: Vec<template::Use>,
+    /// What the names of a loop's body stand for while one of its rounds is compiled.
+    round: looping::Round,
+    /// What is compiled or checked was before, in an earlier round of the same loop: its problems are told.
+    repeated: bool,
 }
 
 impl Compiler {
@@ -66,6 +74,9 @@ impl Compiler {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
+        if self.repeated {
+            return;
+        }
         self.found.push(Problem {
             code,
             place,
@@ -85,6 +96,10 @@ impl Compiler {
             .get("inputs")
             .map(|node| self.inputs(node))
             .unwrap_or_default();
+        let triggers = fields
+            .get("triggers")
+            .map(|node| self.triggers(node))
+            .unwrap_or_default();
         let limits = fields
             .get("limits")
             .map(|node| self.limits(node))
@@ -93,21 +108,7 @@ impl Compiler {
             .get("targets")
             .map(|node| self.targets(node))
             .unwrap_or_default();
-        let names = self.step_names(&fields);
-        let mut steps = Vec::new();
-        let mut finally = Vec::new();
-        match fields.get("steps") {
-            None => self.problem(
-                "E0105",
-                root.place,
-                "a playbook without `steps` does nothing",
-                "add `steps:`",
-            ),
-            Some(node) => steps = self.steps(node, false, &names),
-        }
-        if let Some(node) = fields.get("finally") {
-            finally = self.steps(node, true, &names);
-        }
+        let (steps, finally) = self.all_steps(root, &fields);
         let outputs = fields
             .get("outputs")
             .map(|node| self.outputs(node))
@@ -117,6 +118,7 @@ impl Compiler {
             playbook,
             version,
             info,
+            triggers,
             inputs,
             limits,
             targets,
@@ -125,6 +127,14 @@ impl Compiler {
             outputs,
         };
         self.check(&manifest, &steps, &finally);
+        for what in manifest.not_built() {
+            self.problem(
+                "W0402",
+                root.place,
+                format!("this version cannot run {what} yet"),
+                "such a run is refused, never run without it",
+            );
+        }
         Some(manifest)
     }
 }

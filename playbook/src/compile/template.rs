@@ -11,6 +11,12 @@ use crate::yaml::{Data, Node};
 /// Where in a playbook an expression stands: decides what it may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// `inputs.*.from`: the event or group that started the run.
+    From,
+    /// Of a trigger: the event, or the group.
+    Trigger,
+    /// `limits`: inputs, config, and what started the run.
+    Limits,
     /// `targets.*.hosts`: inputs and config.
     Targets,
     /// `targets.*.select`: those and `agent`.
@@ -21,12 +27,26 @@ pub(super) enum Place {
     Task(String),
     /// `expect`: those and `output`.
     Expect(String),
+    /// `compensate`: what the task saw, and its `output`.
+    Compensate(String),
+    /// `wait_event.when`: what the step sees, and the `event`.
+    Event(String),
     /// `retry.when`: `error`.
     Retry(String),
     /// `fail_when`: the counts.
     FailWhen(String),
     /// `outputs`: every step.
     Outputs,
+}
+
+impl Place {
+    /// There are no steps yet.
+    pub fn is_before_the_run(&self) -> bool {
+        matches!(
+            self,
+            Place::From | Place::Trigger | Place::Limits | Place::Targets | Place::Select
+        )
+    }
 }
 
 /// One expression, and where it stands: checked when all steps are known.
@@ -37,6 +57,8 @@ pub(super) struct Use {
     pub parsed: Parsed,
     /// Steps whose `here` it reads.
     pub here: Vec<String>,
+    /// In a later round of a loop: what is wrong with it was told.
+    pub repeated: bool,
 }
 
 impl Use {
@@ -169,14 +191,30 @@ impl Compiler {
             );
             return None;
         }
+        let (source, parsed) = match self.round.rewrite(source, &parsed) {
+            None => (source.to_owned(), parsed),
+            Some(source) => match eval::parse(&source) {
+                Ok(parsed) => (source, parsed),
+                Err(error) => {
+                    self.problem(
+                        "E0204",
+                        place,
+                        format!("`{}`, in a round of a loop: {}", short(&source), error.message),
+                        "write it shorter",
+                    );
+                    return None;
+                }
+            },
+        };
         let here = here_of(&parsed);
-        let rewritten = rewrite(source, &parsed);
+        let rewritten = rewrite(&source, &parsed);
         self.uses.push(Use {
             at: at.clone(),
             place,
-            source: source.to_owned(),
+            source,
             parsed,
             here,
+            repeated: self.repeated,
         });
         Some(Expression(rewritten))
     }
@@ -221,18 +259,29 @@ fn here_of(parsed: &Parsed) -> Vec<String> {
 
 /// `steps.NAME.here` becomes `here_NAME`.
 fn rewrite(source: &str, parsed: &Parsed) -> String {
+    replace(source, parsed, |path| {
+        (path.len() >= 3 && path[0] == "steps" && path[2] == "here")
+            .then(|| (3, format!("{HERE_PREFIX}{}", path[1])))
+    })
+}
+
+/// Replaces chains of names: for a path, how many of its names, and by what.
+pub(super) fn replace(
+    source: &str,
+    parsed: &Parsed,
+    by: impl Fn(&[String]) -> Option<(usize, String)>,
+) -> String {
     let mut cuts: Vec<(usize, usize, String)> = Vec::new();
     for (at, path) in &parsed.places {
-        if path.len() < 3 || path[0] != "steps" || path[2] != "here" {
-            continue;
-        }
+        let Some((count, text)) = by(path) else { continue };
         // Places are counted in characters.
         let start = source
             .char_indices()
             .nth(*at)
             .map_or(source.len(), |(byte, _)| byte);
-        if let Some(end) = chain_end(source, start, &["steps", &path[1], "here"]) {
-            cuts.push((start, end, format!("{HERE_PREFIX}{}", path[1])));
+        let names: Vec<&str> = path[..count].iter().map(String::as_str).collect();
+        if let Some(end) = chain_end(source, start, &names) {
+            cuts.push((start, end, text));
         }
     }
     cuts.sort();

@@ -9,6 +9,7 @@ use super::fields::{self, Fields};
 use super::template::Place as Where;
 use crate::bind;
 use crate::manifest::{Input, Limits, TargetSet, TargetSource, Template, Type};
+use crate::problem::Place;
 use crate::yaml::{Data, Node};
 
 impl Compiler {
@@ -23,11 +24,7 @@ impl Compiler {
             return String::new();
         };
         let name = self.text(node, "the name of a playbook").unwrap_or_default();
-        let valid = (1..=63).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !valid {
+        if !is_playbook_name(&name) {
             self.problem(
                 "E0108",
                 node.place,
@@ -69,6 +66,8 @@ impl Compiler {
             max_targets: fields
                 .get("max_targets")
                 .and_then(|n| self.count(n, "`max_targets`", 1, u32::MAX)),
+            concurrency: fields.get("concurrency").and_then(|n| self.concurrency(n)),
+            lock: fields.get("lock").and_then(|n| self.lock(n)),
         }
     }
 
@@ -85,11 +84,51 @@ impl Compiler {
 
     fn input(&mut self, name: &str, node: &Node) -> Option<Input> {
         let fields = self.fields(node, "an input", fields::INPUT)?;
+        let mut input = self.input_of(name, node.place, &fields)?;
+        input.from = fields.get("from").and_then(|n| self.template(n, &Where::From));
+        if let Some(default) = fields.get("default") {
+            input.default = self.default_of(name, &input, &default.to_json(), default.place);
+        }
+        let of_artifact = input.kind == Type::Artifact;
+        for field in ["media", "max_bytes"] {
+            if let Some(node) = fields.get(field).filter(|_| !of_artifact) {
+                self.problem(
+                    "E0110",
+                    node.place,
+                    format!("`{field}` belongs to an artifact"),
+                    "leave it out, or write `type: artifact`",
+                );
+            }
+        }
+        input.media = fields.get("media").and_then(|n| self.text(n, "`media`"));
+        input.bytes_max = fields.get("max_bytes").and_then(|n| self.size(n, "`max_bytes`"));
+        Some(input)
+    }
+
+    /// A literal default, checked against the input.
+    pub(super) fn default_of(
+        &mut self,
+        name: &str,
+        input: &Input,
+        value: &Value,
+        place: Place,
+    ) -> Option<Value> {
+        match bind::check(input, value) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.problem("E0112", place, format!("the default of `{name}`: {why}"), "");
+                None
+            }
+        }
+    }
+
+    /// What inputs and the fields of forms have in common.
+    pub(super) fn input_of(&mut self, name: &str, place: Place, fields: &Fields<'_>) -> Option<Input> {
         let Some(kind) = fields.get("type") else {
             self.problem(
                 "E0110",
-                node.place,
-                format!("input `{name}` has no type"),
+                place,
+                format!("`{name}` has no type"),
                 "add `type:`, for example `type: string`",
             );
             return None;
@@ -108,26 +147,17 @@ impl Compiler {
                 "it is a regular expression that the whole text must match",
             );
         }
-        let mut input = Input {
+        Some(Input {
             kind,
+            from: None,
             default: None,
             min: fields.get("min").and_then(|n| self.number(n, "`min`")),
             max: fields.get("max").and_then(|n| self.number(n, "`max`")),
             distinct: fields.get("distinct").is_some_and(|n| self.flag(n, "`distinct`")),
             pattern: pattern.map(|(_, pattern)| pattern),
-        };
-        if let Some(default) = fields.get("default") {
-            match bind::check(&input, &default.to_json()) {
-                Ok(value) => input.default = Some(value),
-                Err(why) => self.problem(
-                    "E0112",
-                    default.place,
-                    format!("the default of `{name}`: {why}"),
-                    "",
-                ),
-            }
-        }
-        Some(input)
+            media: None,
+            bytes_max: None,
+        })
     }
 
     fn type_of(&mut self, node: &Node) -> Option<Type> {
@@ -226,4 +256,12 @@ impl Compiler {
             }
         }
     }
+}
+
+/// `[a-z0-9-]{1,63}`: playbooks, roles, webhooks.
+pub(super) fn is_playbook_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

@@ -26,6 +26,7 @@ impl Operators {
         let compiled = playbook::compile(&asked.playbook_yaml)
             .map_err(|problems| ApiError::Playbook(problems.to_string()))?;
         let manifest = compiled.manifest;
+        playbook::runnable(&manifest).map_err(|problems| ApiError::Playbook(problems.to_string()))?;
         let given: Value = match asked.inputs_json.as_str() {
             "" => json!({}),
             text => serde_json::from_str(text).map_err(|error| ApiError::Invalid {

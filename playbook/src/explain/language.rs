@@ -1,81 +1,9 @@
-//! What each code of a problem means: a reason that holds in general, and an example before and after.
-//!
-//! The examples are compiled by a test: what is shown as wrong has the problem, what is shown as right has none.
+//! The codes of the language.
 
-use crate::cacao;
+use super::Frame::{Steps, Top, Whole};
+use super::{Explanation, plain, shown};
 
-/// One code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Explanation {
-    /// `E0xxx` or, for a warning, `W0xxx`; `C0xxx` of a CACAO document. A code keeps its meaning for ever and is never used again.
-    pub code: &'static str,
-    /// In a line.
-    pub title: &'static str,
-    /// Why it is a problem, and what to do.
-    pub reason: &'static str,
-    /// Where an example can be given.
-    pub example: Option<Example>,
-}
-
-/// Parts of a playbook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Example {
-    frame: Frame,
-    /// With the problem.
-    pub wrong: &'static str,
-    /// Without it.
-    pub right: &'static str,
-}
-
-/// What has to stand around an example to make it a playbook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Frame {
-    /// Nothing.
-    Whole,
-    /// A name, a version and a step.
-    Top,
-    /// Everything but the steps.
-    Steps,
-}
-
-/// Looks a code up, in any case.
-pub fn explain(code: &str) -> Option<&'static Explanation> {
-    all().find(|known| known.code.eq_ignore_ascii_case(code))
-}
-
-/// All of them: those of CACAO documents, then those of playbooks, each sorted.
-pub fn all() -> impl Iterator<Item = &'static Explanation> {
-    cacao::CODES.iter().chain(ALL)
-}
-
-pub(crate) const fn plain(code: &'static str, title: &'static str, reason: &'static str) -> Explanation {
-    Explanation {
-        code,
-        title,
-        reason,
-        example: None,
-    }
-}
-
-const fn shown(
-    code: &'static str,
-    title: &'static str,
-    reason: &'static str,
-    frame: Frame,
-    wrong: &'static str,
-    right: &'static str,
-) -> Explanation {
-    Explanation {
-        code,
-        title,
-        reason,
-        example: Some(Example { frame, wrong, right }),
-    }
-}
-
-use Frame::{Steps, Top, Whole};
-
-const ALL: &[Explanation] = &[
+pub(super) const ALL: &[Explanation] = &[
     shown(
         "E0001",
         "The text is not YAML that a playbook can be",
@@ -109,14 +37,11 @@ const ALL: &[Explanation] = &[
         "look: {do: host.info, targets: all, timeuot: {attempt: 30s}}",
         "look: {do: host.info, targets: all, timeout: {attempt: 30s}}",
     ),
-    shown(
+    plain(
         "E0103",
         "This part of the language cannot run yet",
-        "The word belongs to the language, but this version has no way to carry it out. It is refused by name, because a \
-         gate or an undo that is ignored is worse than none.",
-        Steps,
-        "look: {do: host.info, targets: all, strategy: {canary: 2}}",
-        "look: {do: host.info, targets: all, strategy: {max_parallel: 2}}",
+        "The word belongs to the language, but this version has no way to carry it out. Such a run is refused by name, because \
+         a gate or an undo that is ignored is worse than none. `cordon playbook validate` warns of it (W0402).",
     ),
     shown(
         "E0104",
@@ -375,6 +300,108 @@ const ALL: &[Explanation] = &[
         "look: {do: host.info, targets: all, on_failure: continue}",
     ),
     shown(
+        "E0135",
+        "The `score` is not complete",
+        "Each rule adds a whole number when its condition holds. Which rules fired is kept, so give those that people read a \
+         `note`.",
+        Steps,
+        "s: {score: [{when: \"true\"}]}",
+        "s: {score: [{add: 10, when: \"true\", note: always}]}",
+    ),
+    shown(
+        "E0136",
+        "The `ask` is not complete",
+        "A question says who may answer it (`roles`), how long it stands (`expires`) and what is asked for (`form`).",
+        Steps,
+        "q: {ask: {roles: [soc], form: {why: {type: string}}}}",
+        "q: {ask: {roles: [soc], expires: 1h, form: {why: {type: string}}}}",
+    ),
+    shown(
+        "E0137",
+        "Nobody can be told",
+        "A message has a `text`, and goes to a list of `KIND:ADDRESS`: log, webhook, email, slack, pagerduty or teams.",
+        Steps,
+        "t: {notify: {to: [\"fax:soc\"], text: hello}}",
+        "t: {notify: {to: [\"log:soc\"], text: hello}}",
+    ),
+    shown(
+        "E0138",
+        "The gate is not complete",
+        "A gate says who may approve (`roles`), how many must (`quorum`), how long it waits (`expires`) and what happens then: \
+         `reject`, or `escalate` to the roles of `escalate_to`.",
+        Steps,
+        "look: {do: host.info, targets: all, gate: {approve: {roles: [soc-lead]}}}",
+        "look: {do: host.info, targets: all, gate: {approve: {roles: [soc-lead], expires: 30m}}}",
+    ),
+    shown(
+        "E0139",
+        "The `compensate` is not complete",
+        "It is the action that undoes a task of this step that succeeded, with its parameters.",
+        Steps,
+        "look: {do: host.info, targets: all, compensate: {with: {}}}",
+        "look: {do: host.info, targets: all, compensate: {do: host.info}}",
+    ),
+    shown(
+        "E0140",
+        "The trigger is not complete",
+        "A trigger has one of `event`, `threshold`, `schedule`, `submission` and `webhook`. A threshold says what counts, by \
+         which key, how many and within which time.",
+        Top,
+        "triggers: [{threshold: {event: authentication, at_least: 10, within: 5m}}]",
+        "triggers: [{threshold: {event: authentication, by: event.src_endpoint.ip, at_least: 10, within: 5m}}]",
+    ),
+    shown(
+        "E0141",
+        "The schedule cannot be read",
+        "It has the five fields of cron, and a time zone by its IANA name; without one it is UTC.",
+        Top,
+        "triggers: [{schedule: \"0 25 * * *\"}]",
+        "triggers: [{schedule: \"0 6 * * 1-5\", time_zone: Europe/Zurich}]",
+    ),
+    shown(
+        "E0142",
+        "The waves cannot be read",
+        "A wave is a number of tasks or a share of them. Those that are left make the last one.",
+        Steps,
+        "look: {do: host.info, targets: all, strategy: {waves: [0, 200%]}}",
+        "look: {do: host.info, targets: all, strategy: {waves: [1, 10%], soak: 5m}}",
+    ),
+    shown(
+        "E0143",
+        "The loop cannot be unrolled",
+        "A loop has `while`, `max` and a `body` of steps. It is unrolled when the playbook is compiled, so its rounds are bounded \
+         and it holds no other loop.",
+        Steps,
+        "poll: {loop: {while: \"true\", body: {look: {do: host.info, targets: all}}}}",
+        "poll: {loop: {while: round.index < 2, max: 3, body: {look: {do: host.info, targets: all}}}}",
+    ),
+    shown(
+        "E0144",
+        "The sub-playbook has no name",
+        "A step with `playbook` names a published playbook. Without a version it is the newest when the step begins.",
+        Steps,
+        "more: {playbook: {version: 1}}",
+        "more: {playbook: {name: ioc-sweep, version: 1}}",
+    ),
+    shown(
+        "E0145",
+        "Which events?",
+        "An event is named by its OCSF class, such as `authentication` or `detection_finding`, and who waits for one says how \
+         long.",
+        Steps,
+        "w: {wait_event: {event: detection_finding}}",
+        "w: {wait_event: {event: detection_finding, expires: 1h}}",
+    ),
+    shown(
+        "E0146",
+        "The limit is not complete",
+        "`concurrency` says how many runs of this playbook there may be at once (`max`), `lock` what no two active runs may hold \
+         (`each`).",
+        Top,
+        "limits: {concurrency: {key: x}}",
+        "limits: {concurrency: {key: x, max: 1}}",
+    ),
+    shown(
         "E0201",
         "An expression is text",
         "A condition is a text in the expression language, or true or false.",
@@ -528,6 +555,12 @@ const ALL: &[Explanation] = &[
         "cut: {do: host.isolate, targets: all, with: {mode: network, ttl: 1h}}",
     ),
     plain(
+        "W0402",
+        "This part of the language cannot run yet",
+        "A warning: the playbook can be written, planned and reviewed, but `cordon run start` refuses it until this version is \
+         upgraded to one that carries the part out (E0103).",
+    ),
+    plain(
         "E0501",
         "The inputs are no map",
         "Inputs are given by name: `--input NAME=VALUE`, or a JSON object with `--inputs FILE`.",
@@ -564,75 +597,3 @@ const ALL: &[Explanation] = &[
          version, which is reviewed.",
     ),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::compile;
-
-    fn framed(frame: Frame, part: &str) -> String {
-        let indented = part.replace('\n', "\n  ");
-        match frame {
-            Whole => part.to_owned(),
-            Top => format!(
-                "playbook: p\nversion: 1\n{part}\nsteps:\n  d: {{decide: [{{else: {{go: true}}}}]}}\n"
-            ),
-            Steps => format!(
-                "playbook: p\nversion: 1\ninputs: {{hosts: {{type: list<host>}}, name: {{type: string, default: a}}}}\n\
-                 targets: {{all: {{select: \"true\"}}, some: {{hosts: \"${{inputs.hosts}}\"}}}}\nsteps:\n  {indented}\n"
-            ),
-        }
-    }
-
-    /// Every code that the text has.
-    fn codes(text: &str) -> Vec<&'static str> {
-        match compile(text) {
-            Ok(compiled) => compiled.warnings.iter().map(|problem| problem.code).collect(),
-            Err(problems) => problems.list.iter().map(|problem| problem.code).collect(),
-        }
-    }
-
-    #[test]
-    fn examples_are_as_wrong_and_as_right_as_they_say() {
-        for known in ALL {
-            let Some(example) = known.example else { continue };
-            let wrong = codes(&framed(example.frame, example.wrong));
-            assert!(wrong.contains(&known.code), "{}: {wrong:?}", known.code);
-            let right = codes(&framed(example.frame, example.right));
-            assert_eq!(right, Vec::<&str>::new(), "{}", known.code);
-        }
-    }
-
-    /// The sources are read, so that nobody can add a code without explaining it.
-    #[test]
-    fn every_code_is_explained_and_every_explanation_is_of_a_code() {
-        let sources = [
-            include_str!("bind.rs"),
-            include_str!("yaml.rs"),
-            include_str!("compile/mod.rs"),
-            include_str!("compile/check.rs"),
-            include_str!("compile/fields.rs"),
-            include_str!("compile/step.rs"),
-            include_str!("compile/template.rs"),
-            include_str!("compile/top.rs"),
-        ];
-        let pattern = regex::Regex::new("\"([EW]0[0-9]{3})\"").unwrap();
-        let used: std::collections::BTreeSet<&str> = sources
-            .iter()
-            .flat_map(|source| {
-                pattern
-                    .captures_iter(source)
-                    .map(|found| found.extract::<1>().1[0])
-            })
-            .collect();
-        let explained: std::collections::BTreeSet<&str> = ALL.iter().map(|known| known.code).collect();
-        assert_eq!(used, explained);
-        assert_eq!(explained.len(), ALL.len(), "a code is explained twice");
-    }
-
-    #[test]
-    fn codes_are_found_in_any_case() {
-        assert_eq!(explain("e0301").map(|known| known.code), Some("E0301"));
-        assert_eq!(explain("E9999"), None);
-    }
-}
