@@ -4,7 +4,10 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{Draft, JsonType, ValidationError, Validator};
 use serde_json::Value;
 
-use crate::schema::{DURATION_PATTERN, PATH_PATTERN, SHA256_PATTERN, SIZE_PATTERN};
+use crate::schema::{
+    DURATION_PATTERN, HOST_PATTERN, NAME_PATTERN, PATH_PATTERN, PERCENT_PATTERN, REQUEST_PATH_PATTERN,
+    RULESET_PATTERN, SHA256_PATTERN, SIZE_PATTERN, TIMESTAMP_PATTERN,
+};
 use crate::units::{parse_duration, parse_size};
 
 /// More findings than this say nothing new.
@@ -89,6 +92,16 @@ fn describe(error: &ValidationError<'_>) -> String {
             SIZE_PATTERN => "must be a size: a number of bytes, or text such as `200MiB`".to_owned(),
             SHA256_PATTERN => "must be a SHA-256: 64 lower-case hex digits".to_owned(),
             PATH_PATTERN => "must be an absolute path".to_owned(),
+            HOST_PATTERN => "must be an agent's id".to_owned(),
+            NAME_PATTERN => "must be a name: 1 to 63 of a-z, 0-9, `_`, `.` and `-`".to_owned(),
+            PERCENT_PATTERN => "must be a share from `1%` to `100%`".to_owned(),
+            REQUEST_PATH_PATTERN => {
+                "must be a path that begins with `/`, without spaces, `?` and `#`".to_owned()
+            }
+            RULESET_PATTERN => {
+                "must be a set of rules: `ruleset://NAME`, or `ruleset://NAME@sha256:HEX`".to_owned()
+            }
+            TIMESTAMP_PATTERN => "must be a moment as in RFC 3339, such as `2026-01-31T12:00:00Z`".to_owned(),
             other => format!("must match {other}"),
         },
         ValidationErrorKind::Type { kind: wanted_types } => {

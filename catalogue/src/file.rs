@@ -1,14 +1,16 @@
-//! `file.*`: finding, hashing and collecting files. Beneath roots, never through a symbolic link.
+//! `file.*`: finding, hashing and collecting files of a host, beneath roots, never through a symbolic link; and
+//! scanning one that is evidence already.
 
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
+use crate::intel::PROVIDERS_MAX;
 use crate::schema::{
-    about, between, boolean, count, duration, found_path, glob, listing, object, path, path_base64,
-    path_errors, sha256, size, some,
+    TEXT_LENGTH_MAX, about, artifact, between, boolean, count, duration, found_path, glob, list, listing,
+    name, object, path, path_base64, path_errors, ruleset, sha256, size, some, text,
 };
-use crate::{Action, Impact};
+use crate::{Action, Impact, RunsOn};
 
 pub(crate) const fn find() -> Action {
     Action {
@@ -18,6 +20,9 @@ pub(crate) const fn find() -> Action {
         inverse: None,
         idempotent: true,
         urgent: false,
+        runs_on: RunsOn::Agent,
+        built: true,
+        opt_in: false,
         platforms: &["linux"],
         default_timeout_ms: 900_000,
         parameters: find_parameters,
@@ -34,6 +39,9 @@ pub(crate) const fn hash() -> Action {
         inverse: None,
         idempotent: true,
         urgent: false,
+        runs_on: RunsOn::Agent,
+        built: true,
+        opt_in: false,
         platforms: &["linux"],
         default_timeout_ms: 900_000,
         parameters: || object(json!({"paths": about(some(path()), "The files.")}), &["paths"]),
@@ -50,10 +58,32 @@ pub(crate) const fn collect() -> Action {
         inverse: None,
         idempotent: true,
         urgent: false,
+        runs_on: RunsOn::Agent,
+        built: true,
+        opt_in: false,
         platforms: &["linux"],
         default_timeout_ms: 3_600_000,
         parameters: collect_parameters,
         output: collect_output,
+        schemas: OnceLock::new(),
+    }
+}
+
+pub(crate) const fn scan() -> Action {
+    Action {
+        name: "file.scan",
+        summary: "Scans one piece of evidence with YARA rules, and asks providers about its hash.",
+        impact: Impact::Observe,
+        inverse: None,
+        idempotent: true,
+        urgent: false,
+        runs_on: RunsOn::Coordinator,
+        built: false,
+        opt_in: false,
+        platforms: &[],
+        default_timeout_ms: 300_000,
+        parameters: scan_parameters,
+        output: scan_output,
         schemas: OnceLock::new(),
     }
 }
@@ -153,5 +183,37 @@ fn collect_output() -> Value {
             "truncated": boolean(),
         }),
         &["files", "skipped", "total_bytes", "truncated"],
+    )
+}
+
+fn scan_parameters() -> Value {
+    let mut schema = object(
+        json!({
+            "artifact": about(artifact(), "The evidence, by its SHA-256."),
+            "yara": about(ruleset(), "The rules."),
+            "hash_lookup": about(list(name(), PROVIDERS_MAX), "The connections to ask about its hash."),
+        }),
+        &["artifact"],
+    );
+    schema["anyOf"] = json!([{"required": ["yara"]}, {"required": ["hash_lookup"]}]);
+    schema
+}
+
+fn scan_output() -> Value {
+    let found = object(
+        json!({
+            "source": about(text(128), "`yara`, or the provider."),
+            "name": about(text(TEXT_LENGTH_MAX), "The rule, or what the provider calls it."),
+            "tags": list(text(128), 64),
+        }),
+        &["source", "name", "tags"],
+    );
+    object(
+        json!({
+            "artifact": artifact(),
+            "matches": listing(found),
+            "unanswered": about(list(name(), PROVIDERS_MAX), "Providers that did not answer."),
+        }),
+        &["artifact", "matches", "unanswered"],
     )
 }

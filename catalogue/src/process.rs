@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::schema::{
     about, boolean, code, count, found_path, glob, list, listing, object, one_of, pid, sha256, some, text,
 };
-use crate::{Action, Impact};
+use crate::{Action, Impact, RunsOn};
 
 pub(crate) const fn list_processes() -> Action {
     Action {
@@ -17,6 +17,9 @@ pub(crate) const fn list_processes() -> Action {
         inverse: None,
         idempotent: true,
         urgent: false,
+        runs_on: RunsOn::Agent,
+        built: true,
+        opt_in: false,
         platforms: &["linux"],
         default_timeout_ms: 60_000,
         parameters: list_parameters,
@@ -33,6 +36,9 @@ pub(crate) const fn kill() -> Action {
         inverse: None,
         idempotent: false,
         urgent: true,
+        runs_on: RunsOn::Agent,
+        built: true,
+        opt_in: false,
         platforms: &["linux"],
         default_timeout_ms: 60_000,
         parameters: kill_parameters,

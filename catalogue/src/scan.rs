@@ -8,7 +8,7 @@ use crate::schema::{
     RULES_LENGTH_MAX, about, between, boolean, count, found_path, glob, list, listing, object, path,
     path_base64, path_errors, sha256, size, some, text,
 };
-use crate::{Action, Impact};
+use crate::{Action, Impact, RunsOn};
 
 pub(crate) const fn yara() -> Action {
     Action {
@@ -18,6 +18,9 @@ pub(crate) const fn yara() -> Action {
         inverse: None,
         idempotent: true,
         urgent: false,
+        runs_on: RunsOn::Agent,
+        built: true,
+        opt_in: false,
         platforms: &["linux"],
         default_timeout_ms: 1_800_000,
         parameters: yara_parameters,

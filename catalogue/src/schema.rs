@@ -20,6 +20,21 @@ pub const SIZE_PATTERN: &str = "^[0-9]{1,15}(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB|kB)?$
 pub const SHA256_PATTERN: &str = "^[0-9a-f]{64}$";
 /// An absolute path.
 pub const PATH_PATTERN: &str = "^/[^\\x00]*$";
+/// An agent's id.
+pub const HOST_PATTERN: &str = "^[a-z0-9-]{1,63}$";
+/// A moment as in RFC 3339.
+pub const TIMESTAMP_PATTERN: &str =
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$";
+/// A set of rules that the cluster keeps, by name, and fixed to the bytes whose SHA-256 begins so.
+pub const RULESET_PATTERN: &str = "^ruleset://[a-z0-9][a-z0-9._-]{0,62}(@sha256:[0-9a-f]{4,64})?$";
+/// A share of something.
+pub const PERCENT_PATTERN: &str = "^([1-9][0-9]?|100)%$";
+/// A name that the configuration gives: a connection, a provider, a log.
+pub const NAME_PATTERN: &str = "^[a-z0-9][a-z0-9_.-]{0,62}$";
+/// A path beneath the address of a connection, without a query.
+pub const REQUEST_PATH_PATTERN: &str = "^/[^\\x00-\\x20\\x7f#?]*$";
+/// The most entries in a map that nobody knows the keys of.
+pub const MAP_LENGTH_MAX: u64 = 256;
 
 /// A parameter as `action describe` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +139,108 @@ pub(crate) fn between(min: i64, max: i64) -> Value {
 /// A process id of Linux.
 pub(crate) fn pid() -> Value {
     between(0, 4_194_304)
+}
+
+/// An agent's id.
+pub(crate) fn host() -> Value {
+    json!({"type": "string", "title": "host", "pattern": HOST_PATTERN})
+}
+
+/// A moment, RFC 3339.
+pub(crate) fn timestamp() -> Value {
+    json!({"type": "string", "title": "timestamp", "pattern": TIMESTAMP_PATTERN})
+}
+
+/// Bytes that the cluster holds as evidence, by their SHA-256.
+pub(crate) fn artifact() -> Value {
+    json!({"type": "string", "title": "artifact", "pattern": SHA256_PATTERN})
+}
+
+/// Rules that the cluster keeps: `ruleset://NAME`, or `ruleset://NAME@sha256:HEX`.
+pub(crate) fn ruleset() -> Value {
+    json!({"type": "string", "title": "ruleset", "pattern": RULESET_PATTERN})
+}
+
+/// `30%`.
+pub(crate) fn percent() -> Value {
+    json!({"type": "string", "title": "percent", "pattern": PERCENT_PATTERN})
+}
+
+/// The name of something that the configuration knows.
+pub(crate) fn name() -> Value {
+    json!({"type": "string", "title": "name", "pattern": NAME_PATTERN})
+}
+
+/// The connection to another system, by the name that the coordinators' configuration gives it. Where it is and
+/// its secrets stay there.
+pub(crate) fn connection() -> Value {
+    about(
+        name(),
+        "The connection to use, by its name in the coordinators' configuration.",
+    )
+}
+
+/// A condition in CEL over `event`, with `inputs` and `config` in scope. Written out in the playbook: no
+/// expression makes it, so nothing that a host or a message said becomes code.
+pub(crate) fn condition() -> Value {
+    json!({"type": "string", "title": "condition", "minLength": 1, "maxLength": 4 * TEXT_LENGTH_MAX})
+}
+
+/// An event in OCSF (<https://schema.ocsf.io>): open, because the classes and their extensions are many. What every
+/// event has, and what playbooks ask for most, is typed.
+pub(crate) fn ocsf() -> Value {
+    let open = |properties: Value| json!({"type": "object", "title": "ocsf", "properties": properties});
+    let user = || {
+        open(
+            json!({"name": text(TEXT_LENGTH_MAX), "uid": text(256), "email_addr": text(320), "domain": text(253)}),
+        )
+    };
+    let endpoint =
+        || open(json!({"ip": text(64), "port": between(0, 65_535), "hostname": text(253), "uid": text(256)}));
+    let mut event = open(json!({
+        "class_uid": count(),
+        "activity_id": count(),
+        "severity_id": between(0, 99),
+        "status_id": between(0, 99),
+        "time": {"type": "integer", "description": "Milliseconds since 1970."},
+        "message": text(64 * TEXT_LENGTH_MAX),
+        "user": user(),
+        "actor": open(json!({"user": user()})),
+        "device": open(json!({"uid": text(256), "hostname": text(253), "ip": text(64)})),
+        "src_endpoint": endpoint(),
+        "dst_endpoint": endpoint(),
+        "finding_info": open(json!({"uid": text(256), "title": text(TEXT_LENGTH_MAX)})),
+    }));
+    event["required"] = json!(["class_uid", "time"]);
+    event
+}
+
+/// Any JSON.
+pub(crate) fn any_json() -> Value {
+    json!({"title": "json"})
+}
+
+/// A map from texts to these.
+pub(crate) fn map(values: Value) -> Value {
+    json!({"type": "object", "title": format!("map of {}", kind_of(&values)), "additionalProperties": values, "maxProperties": MAP_LENGTH_MAX})
+}
+
+/// Something that was seen, typed by the name of STIX 2.1's cyber-observable object (`url`, `ipv4-addr`,
+/// `domain-name`, `email-addr`, `file`, ...). A `file` has a hash as its value.
+pub(crate) fn observable() -> Value {
+    object(
+        json!({
+            "type": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{2,62}$"},
+            "value": text(4 * TEXT_LENGTH_MAX),
+            "name": text(TEXT_LENGTH_MAX),
+        }),
+        &["type", "value"],
+    )
+}
+
+/// What is thought of something, worst first.
+pub(crate) fn verdict() -> Value {
+    one_of(&["malicious", "suspicious", "benign", "unknown"])
 }
 
 /// true or false.

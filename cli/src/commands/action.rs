@@ -1,5 +1,6 @@
 //! `action list|describe`: the catalogue, offline.
 
+use catalogue::RunsOn;
 use serde_json::{Value, json};
 
 use super::yes;
@@ -25,13 +26,23 @@ fn list(out: Output) -> Result<()> {
             vec![
                 action.name.to_owned(),
                 action.impact.as_str().to_owned(),
+                action.runs_on.as_str().to_owned(),
+                built(action).to_owned(),
                 action.inverse.unwrap_or_default().to_owned(),
                 action.summary.to_owned(),
             ]
         })
         .collect();
     let items: Vec<Value> = catalogue::all().iter().map(shape).collect();
-    out.list(&["action", "impact", "undone by", "what it does"], &rows, &items)
+    let columns = [
+        "action",
+        "impact",
+        "runs on",
+        "built",
+        "undone by",
+        "what it does",
+    ];
+    out.list(&columns, &rows, &items)
 }
 
 fn describe(out: Output, name: &str) -> Result<()> {
@@ -46,7 +57,8 @@ fn describe(out: Output, name: &str) -> Result<()> {
         ("undone by", action.inverse.unwrap_or("nothing").to_owned()),
         ("idempotent", yes(action.idempotent)),
         ("urgent", yes(action.urgent)),
-        ("platforms", action.platforms.join(", ")),
+        ("runs on", runs_on(action)),
+        ("built", built_in_words(action)),
         (
             "timeout",
             format!(
@@ -68,10 +80,37 @@ fn describe(out: Output, name: &str) -> Result<()> {
     out.one(&text, &value)
 }
 
+fn built(action: &catalogue::Action) -> &'static str {
+    if action.built { "yes" } else { "not yet" }
+}
+
+fn built_in_words(action: &catalogue::Action) -> String {
+    match action.built {
+        true => "yes".to_owned(),
+        false => format!(
+            "not yet: its tasks fail with the code {}",
+            catalogue::NOT_IMPLEMENTED
+        ),
+    }
+}
+
+fn runs_on(action: &catalogue::Action) -> String {
+    let place = action.runs_on.as_str();
+    let platforms = action.platforms.join(", ");
+    match (action.runs_on, action.opt_in) {
+        (RunsOn::Coordinator, _) => place.to_owned(),
+        (RunsOn::Agent, false) => format!("{place} ({platforms})"),
+        (RunsOn::Agent, true) => {
+            format!("{place} ({platforms}), only where `actions` of the host's own policy names it")
+        }
+    }
+}
+
 fn shape(action: &catalogue::Action) -> Value {
     json!({
         "name": action.name, "summary": action.summary, "impact": action.impact.as_str(),
         "inverse": action.inverse, "idempotent": action.idempotent, "urgent": action.urgent,
+        "runs_on": action.runs_on.as_str(), "built": action.built, "opt_in": action.opt_in,
         "platforms": action.platforms, "default_timeout_ms": action.default_timeout_ms,
     })
 }

@@ -95,7 +95,14 @@ impl Compiler {
         let Some(declared) = catalogue::find(action) else {
             return;
         };
-        if set_of(&placed.step.over).is_none() {
+        if declared.runs_on == catalogue::RunsOn::Coordinator {
+            self.problem(
+                "E0103",
+                placed.place,
+                format!("`{action}` runs on the coordinator, and this version cannot run it yet"),
+                "leave it out, or wait for a version that has it: it is never ignored",
+            );
+        } else if set_of(&placed.step.over).is_none() {
             self.problem(
                 "E0303",
                 placed.place,
@@ -113,7 +120,7 @@ impl Compiler {
         }
         if declared.impact > catalogue::Impact::Collect
             && declared.inverse.is_none()
-            && declared.name != "host.release"
+            && !declared.undoes_another()
         {
             self.problem(
                 "W0401",
