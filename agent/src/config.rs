@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use catalogue::RunsOn;
 use serde::Deserialize;
 
 use crate::actions::IsolationMode;
@@ -142,12 +143,16 @@ impl Config {
             .actions
             .iter()
             .flatten()
-            .find(|action| catalogue::find(action).is_none())
+            .find(|action| catalogue::find(action).is_none_or(|known| known.runs_on != RunsOn::Agent))
         {
-            let names: Vec<&str> = catalogue::all().iter().map(|action| action.name).collect();
+            let names: Vec<&str> = catalogue::all()
+                .iter()
+                .filter(|action| action.runs_on == RunsOn::Agent)
+                .map(|action| action.name)
+                .collect();
             let names = names.join(", ");
             return Err(content(format!(
-                "policy.actions: there is no action {unknown:?}; there are {names}"
+                "policy.actions: agents have no action {unknown:?}; they have {names}"
             )));
         }
         let mut coordinators = raw.coordinators;

@@ -1,12 +1,12 @@
 //! What the host's own policy allows. A coordinator can only narrow it.
 //!
 //! Every assignment passes here before the machine sees it. A refusal is an outcome with a code (`denied`,
-//! `unsupported`, `invalid_parameters`), journaled and reported like any other. People's signatures on
+//! `not_implemented`, `invalid_parameters`), journaled and reported like any other. People's signatures on
 //! orders are to be verified here as well, once runs carry them.
 
 use std::path::PathBuf;
 
-use catalogue::Impact;
+use catalogue::{Impact, NOT_IMPLEMENTED, RunsOn};
 use serde::Deserialize;
 
 use crate::session::event::{Assignment, Failure};
@@ -73,7 +73,7 @@ impl Policy {
         let Some(known) = catalogue::find(action) else {
             let version = env!("CARGO_PKG_VERSION");
             return failure(
-                "unsupported",
+                NOT_IMPLEMENTED,
                 format!("agent {version} knows no action {action:?}: upgrade it"),
             );
         };
@@ -91,6 +91,18 @@ impl Policy {
             );
             return failure("denied", message);
         }
+        if known.opt_in && self.actions.is_none() {
+            let message = format!("{action} is done only where this host's policy names it in `actions`");
+            return failure("denied", message);
+        }
+        if known.runs_on != RunsOn::Agent || !known.built {
+            let version = env!("CARGO_PKG_VERSION");
+            let message = match known.runs_on {
+                RunsOn::Agent => format!("{action} is declared, and agent {version} has no code for it yet"),
+                RunsOn::Coordinator => format!("{action} runs on the coordinator, not on a host"),
+            };
+            return failure(NOT_IMPLEMENTED, message);
+        }
         let parameters = match serde_json::from_str(&assignment.parameters_json) {
             Ok(parameters) => parameters,
             Err(error) => {
@@ -106,5 +118,74 @@ impl Policy {
         } else {
             failure("invalid_parameters", problems.join("; "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::{AttemptKey, supported};
+
+    fn code(policy: &Policy, action: &str, parameters_json: &str) -> Option<String> {
+        let assignment = Assignment {
+            key: AttemptKey {
+                run_id: "r".to_owned(),
+                step: "s".to_owned(),
+                item: 0,
+                attempt: 1,
+                token: 1,
+            },
+            action: action.to_owned(),
+            parameters_json: parameters_json.to_owned(),
+            impact: Impact::Observe,
+            urgent: false,
+            timeout_ms: 1_000,
+            start_within_ms: 0,
+            refusal: None,
+        };
+        policy.refusal(&assignment).map(|failure| failure.code)
+    }
+
+    #[test]
+    fn an_action_is_carried_out_or_refused_as_not_implemented() {
+        let mut refused = 0;
+        for action in catalogue::all() {
+            let allowed = Policy {
+                actions: Some(vec![action.name.to_owned()]),
+                ..Policy::default()
+            };
+            let told = code(&allowed, action.name, "null");
+            if action.built && action.runs_on == RunsOn::Agent {
+                assert_eq!(told.as_deref(), Some("invalid_parameters"), "{}", action.name);
+                assert!(
+                    supported().contains(&action.name) || cfg!(not(feature = "yara")),
+                    "{}",
+                    action.name
+                );
+            } else {
+                assert_eq!(told.as_deref(), Some(NOT_IMPLEMENTED), "{}", action.name);
+                assert!(!supported().contains(&action.name), "{}", action.name);
+                refused += 1;
+            }
+        }
+        assert!(refused > 0, "this test shows nothing");
+        assert_eq!(
+            code(&Policy::default(), "host.explode", "{}").as_deref(),
+            Some(NOT_IMPLEMENTED)
+        );
+    }
+
+    #[test]
+    fn a_program_is_run_only_where_the_policy_names_it() {
+        let parameters = r#"{"program":"/bin/true"}"#;
+        assert_eq!(
+            code(&Policy::default(), "host.run", parameters).as_deref(),
+            Some("denied")
+        );
+        let other = Policy {
+            actions: Some(vec!["host.info".to_owned()]),
+            ..Policy::default()
+        };
+        assert_eq!(code(&other, "host.run", parameters).as_deref(), Some("denied"));
     }
 }

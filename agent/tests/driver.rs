@@ -135,7 +135,7 @@ async fn the_local_policy_refuses_with_a_reason() {
     tell(&say, assign(1, "host.info", r#"{"no":"such"}"#, "observe")).await;
     assert_eq!(node.ended().await.1.error_code, "invalid_parameters");
     tell(&say, assign(2, "host.explode", "{}", "observe")).await;
-    assert_eq!(node.ended().await.1.error_code, "unsupported");
+    assert_eq!(node.ended().await.1.error_code, "not_implemented");
     assert_eq!(counting.0.load(Ordering::SeqCst), 0);
     agent.abort();
 }

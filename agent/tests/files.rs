@@ -208,7 +208,7 @@ async fn an_action_that_is_not_there_is_refused_by_name() {
     let error = agent::actions::run("host.dance", context(surroundings, json!({})))
         .await
         .expect_err("no such action");
-    assert_eq!(error.code, "unsupported");
+    assert_eq!(error.code, "not_implemented");
     assert!(
         error.message.contains("host.dance") && error.message.contains("file.find"),
         "{error}"

@@ -43,6 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalogue::{NOT_IMPLEMENTED, RunsOn};
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -200,7 +201,8 @@ const SUPPORTED: &[&str] = &[
 /// Runs an action of the catalogue. The output is a JSON object of at most 64 KiB.
 ///
 /// # Errors
-/// `unsupported` for an action that this build does not have; else the action's own.
+/// `not_implemented` for an action that no agent of this version has, `unsupported` for one that this build or
+/// platform lacks; else the action's own.
 #[cfg(target_os = "linux")]
 pub async fn run(action: &str, context: Context) -> Result<serde_json::Value, ActionError> {
     match action {
@@ -214,27 +216,28 @@ pub async fn run(action: &str, context: Context) -> Result<serde_json::Value, Ac
         "process.list" => process_list::run(context).await,
         #[cfg(feature = "yara")]
         "scan.yara" => scan_yara::run(context).await,
-        _ => Err(unsupported(action)),
+        _ => Err(missing(action)),
     }
 }
 
 /// Runs an action of the catalogue: on this platform there is none yet.
 ///
 /// # Errors
-/// `unsupported`.
+/// As on the others.
 #[cfg(not(target_os = "linux"))]
 pub async fn run(action: &str, _context: Context) -> Result<serde_json::Value, ActionError> {
-    Err(unsupported(action))
+    Err(missing(action))
 }
 
-fn unsupported(action: &str) -> ActionError {
+fn missing(action: &str) -> ActionError {
+    let built = catalogue::find(action).is_some_and(|known| known.built && known.runs_on == RunsOn::Agent);
     let message = format!(
         "this agent ({}, version {}) has no action {action:?}; it has: {}. Upgrade the agent, or leave this host out",
         std::env::consts::OS,
         env!("CARGO_PKG_VERSION"),
         supported().join(", "),
     );
-    ActionError::new("unsupported", message)
+    ActionError::new(if built { "unsupported" } else { NOT_IMPLEMENTED }, message)
 }
 
 /// Runs what blocks (files, hashing) off the async threads. The work itself asks the cancel token.
