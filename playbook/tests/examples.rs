@@ -37,6 +37,16 @@ fn actions(playbook: &Value) -> Vec<(String, &'static catalogue::Action, Map<Str
     found
 }
 
+#[test]
+fn the_examples_compile() {
+    for (example, text) in EXAMPLES {
+        match playbook::compile(text) {
+            Ok(compiled) => assert_eq!(compiled.manifest.playbook, example),
+            Err(problems) => panic!("{example}:\n{problems}"),
+        }
+    }
+}
+
 fn read(text: &str) -> Value {
     serde_saphyr::from_str(text).expect("YAML")
 }

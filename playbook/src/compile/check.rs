@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use catalogue::RunsOn;
+
 use super::Compiler;
 use super::step::{Placed, SCOPE, same_set, set_of};
 use super::template::{Place as Where, Use, short};
@@ -95,15 +97,9 @@ impl Compiler {
         let Some(declared) = catalogue::find(action) else {
             return;
         };
-        if declared.runs_on == catalogue::RunsOn::Coordinator {
-            self.problem(
-                "E0103",
-                placed.place,
-                format!("`{action}` runs on the coordinator, and this version cannot run it yet"),
-                "leave it out, or wait for a version that has it: it is never ignored",
-            );
-        } else if set_of(&placed.step.over).is_none() {
-            self.problem(
+        let on_hosts = set_of(&placed.step.over).is_some();
+        match declared.runs_on {
+            RunsOn::Agent if !on_hosts => self.problem(
                 "E0303",
                 placed.place,
                 format!(
@@ -116,7 +112,17 @@ impl Compiler {
                     }
                     _ => "add `targets: SET`",
                 },
-            );
+            ),
+            RunsOn::Coordinator if on_hosts => self.problem(
+                "E0303",
+                placed.place,
+                format!(
+                    "`{action}` runs on the coordinator, and step `{}` names hosts",
+                    placed.step.name
+                ),
+                "leave out `targets`, and go over the hosts with `foreach` where it is done for each of them",
+            ),
+            RunsOn::Agent | RunsOn::Coordinator => {}
         }
         if declared.impact > catalogue::Impact::Collect
             && declared.inverse.is_none()

@@ -460,8 +460,9 @@ pub(super) const ALL: &[Explanation] = &[
     ),
     shown(
         "E0303",
-        "The step names no host",
-        "An action of an agent runs on a host: name a set with `targets`, or give each item of a `foreach` its `host`.",
+        "The step does not say where, or says where it cannot be",
+        "An action of an agent runs on a host: name a set with `targets`, or give each item of a `foreach` its `host`. \
+         An action of the coordinator runs on none: leave `targets` out.",
         Steps,
         "look: {do: host.info}",
         "look: {do: host.info, targets: all}",
