@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use playbook::cacao;
-use serde_json::{Value, json};
+use playbook::cacao::{self, Mode};
+use serde_json::Value;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cacao")
@@ -32,7 +32,7 @@ fn expect(name: &str, said: &str) {
 
 #[test]
 fn valid_documents_violate_nothing() {
-    for name in ["linear", "branches", "commands"] {
+    for name in ["linear", "branches", "commands", "changing"] {
         let found = cacao::check(&read(&format!("valid/{name}.json")));
         assert_eq!(found, Vec::new(), "{name}");
     }
@@ -48,7 +48,13 @@ fn each_rule_is_broken_by_one_change() {
     for case in &cases {
         let code = case["code"].as_str().expect("a code");
         let text = changed(case);
-        let found = cacao::check(&text);
+        let mut found = cacao::check(&text);
+        if let (true, Err(refused)) = (
+            found.iter().all(|violation| violation.is_warning()),
+            cacao::import(&text, Mode::Strict),
+        ) {
+            found.extend(refused.list);
+        }
         assert!(
             found.iter().any(|violation| violation.code == code),
             "{case} gives {found:?}"
@@ -67,6 +73,69 @@ fn each_rule_is_broken_by_one_change() {
     let missing: Vec<&&str> = known.difference(&shown).collect();
     assert!(missing.is_empty(), "no case breaks {missing:?}");
     expect("invalid.txt", &said);
+}
+
+/// Each valid document beside what it becomes.
+#[test]
+fn documents_become_playbooks() {
+    for name in ["linear", "branches", "commands", "changing"] {
+        let imported = cacao::import(&read(&format!("valid/{name}.json")), Mode::Strict);
+        let imported = imported.unwrap_or_else(|all| panic!("{name}: {all}"));
+        expect(&format!("mapped/{name}.yaml"), &imported.mapped.text);
+        compiles(name, &imported.mapped.text);
+    }
+}
+
+#[test]
+fn rules_that_are_not_in_the_playbook_come_beside_it() {
+    let imported = cacao::import(&read("valid/commands.json"), Mode::Strict).expect("a valid document");
+    let [rules] = imported.mapped.rulesets.as_slice() else {
+        panic!("one set of rules");
+    };
+    assert!(rules.text.starts_with("title: t\n"));
+    assert!(
+        imported
+            .mapped
+            .text
+            .contains(&format!("ruleset://{}@sha256:{}", rules.name, rules.sha256))
+    );
+}
+
+/// `lenient.json` has many faults that can be repaired, `lenient.txt` what was repaired and what it becomes.
+#[test]
+fn what_can_be_repaired_is_and_is_told() {
+    let text = read("lenient.json");
+    assert!(cacao::import(&text, Mode::Strict).is_err());
+    let imported = cacao::import(&text, Mode::Lenient).unwrap_or_else(|all| panic!("{all}"));
+    let mut said = String::new();
+    for repair in &imported.repairs {
+        said.push_str(&format!("{}: {}\n", repair.path, repair.message));
+    }
+    expect("lenient.txt", &format!("{said}\n{}", imported.mapped.text));
+    compiles("lenient", &imported.mapped.text);
+}
+
+/// Whatever is repaired, a secret in clear text and a reference to nothing are not.
+#[test]
+fn what_would_be_a_guess_is_not_repaired() {
+    let cases: Vec<Value> = serde_json::from_str(&read("invalid.json")).expect("the cases are JSON");
+    for code in ["C0105", "C0205", "C0305", "C0308", "C0310", "C0403", "C0606"] {
+        let of_code = cases.iter().filter(|case| case["code"] == code);
+        let refused = of_code.filter(|case| {
+            let told = cacao::import(&changed(case), Mode::Lenient);
+            told.is_err_and(|all| all.list.iter().any(|violation| violation.code == code))
+        });
+        assert!(refused.count() > 0, "{code} is repaired");
+    }
+}
+
+fn compiles(name: &str, text: &str) {
+    if let Err(problems) = playbook::compile(text)
+        // `http.call` cannot run yet.
+        && problems.list.iter().any(|problem| problem.code != "E0103")
+    {
+        panic!("{name}:\n{problems}\n{text}");
+    }
 }
 
 fn changed(case: &Value) -> String {
@@ -95,5 +164,5 @@ fn changed(case: &Value) -> String {
             other => panic!("{pointer}: {other:?}"),
         }
     }
-    json!(document).to_string()
+    document.to_string().replace("HUGE", &"x".repeat(600 << 10))
 }

@@ -285,6 +285,22 @@ pub(crate) const ALL: &[Explanation] = &[
          playbook is signed again.",
     ),
     plain(
+        "C0801",
+        "The playbook becomes too long",
+        "What is imported is read by people before it runs, so its text is bounded.",
+    ),
+    plain(
+        "C0802",
+        "Nothing is left to import",
+        "No action is reached from the start, or only by failures that cannot happen.",
+    ),
+    plain(
+        "C0803",
+        "A loop is within a loop",
+        "Our language unrolls loops, and one within another has no bound that a reviewer could see. The inner one can be \
+         a playbook of its own.",
+    ),
+    plain(
         "C0901",
         "The word is not in CACAO's vocabulary",
         "Where the standard says `ov`, other words are allowed if those who share the playbook know them. A command of \
@@ -321,6 +337,9 @@ mod tests {
             include_str!("check/objects.rs"),
             include_str!("check/value.rs"),
             include_str!("check/variables.rs"),
+            include_str!("import/branch.rs"),
+            include_str!("import/mod.rs"),
+            include_str!("import/steps.rs"),
             include_str!("json.rs"),
         ];
         let pattern = regex::Regex::new("\"(C0[0-9]{3})\"").unwrap();

@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 /// An identifier's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,20 @@ pub(super) fn is_moment(text: &str) -> bool {
             other => b == other,
         })
         && text.parse::<jiff::Timestamp>().is_ok()
+}
+
+/// How a moment is written.
+pub(super) fn moment(at: jiff::Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// A UUID that follows from a text: the same for the same text. It has the form of a random one (version 4), which
+/// the standard asks of steps.
+pub(super) fn uuid_of(text: &str) -> Uuid {
+    let digest = Sha256::digest(text);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
 static NAME: LazyLock<Regex> =
@@ -98,6 +114,10 @@ mod tests {
     #[test]
     fn moments_have_milliseconds() {
         assert!(is_moment("2024-02-29T23:59:59.123Z"));
+        assert_eq!(
+            moment("2024-01-01T00:00:00Z".parse().unwrap()),
+            "2024-01-01T00:00:00.000Z"
+        );
         for bad in [
             "2024-02-29T23:59:59Z",
             "2024-02-29T23:59:59.1234Z",

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+pub(super) use objects::start_line;
+pub(super) use value::decoded;
+
 use super::id::Id;
 use super::violation::{Path, Violation};
 
