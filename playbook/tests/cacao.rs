@@ -129,6 +129,89 @@ fn what_would_be_a_guess_is_not_repaired() {
     }
 }
 
+/// Every playbook of ours: the library, the examples, and one that `exported.json` shows.
+fn ours() -> Vec<(&'static str, &'static str)> {
+    let mut all = playbook::library::all().to_vec();
+    all.extend([
+        ("failed-logins", include_str!("../examples/failed-logins.yaml")),
+        (
+            "phishing-response",
+            include_str!("../examples/phishing-response.yaml"),
+        ),
+        (
+            "ransomware-response",
+            include_str!("../examples/ransomware-response.yaml"),
+        ),
+        ("exported", EXPORTED),
+    ]);
+    all
+}
+
+const EXPORTED: &str = r#"# Comments come back too.
+playbook: exported
+version: 4
+info: {attack: [T1059], category: remediation, impact: 40, tlp: amber, description: "Shows what CACAO says of each kind"}
+inputs:
+  hosts: {type: list<host>}
+  count: {type: int, default: 3}
+  note: {type: string, default: "__x__:value"}
+targets: {all: {hosts: "${inputs.hosts}"}}
+steps:
+  scan: {targets: all, do: scan.yara, with: {rules: 'rule r { condition: true }', roots: [/srv]}, timeout: {total: 1h}, on_failure: continue}
+  look: {targets: all, do: host.info, on_failure: continue}
+  sure: {needs: [scan.done, look.done], delay: 5s, ask: {roles: [soc-lead], expires: 1h, text: "Go on?", form: {go: {type: bool}}}}
+  next: {needs: [sure], when: steps.sure.output.go, playbook: {name: ransomware-contain}, with: {hosts: "${inputs.hosts}"}}
+finally:
+  tell: {notify: {to: ["log:soc"], text: done}}
+"#;
+
+fn origin() -> cacao::Origin {
+    cacao::Origin {
+        created_by: cacao::Origin::identity("a test"),
+        created: "2024-05-01T12:00:00Z".parse().expect("a moment"),
+        modified: "2024-05-02T12:00:00.5Z".parse().expect("a moment"),
+    }
+}
+
+#[test]
+fn what_is_exported_is_valid_and_comes_back_as_it_was() {
+    for (name, text) in ours() {
+        let document =
+            cacao::export(text, &origin()).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
+        assert_eq!(
+            document,
+            cacao::export(text, &origin()).expect("again"),
+            "the same bytes"
+        );
+        assert_eq!(cacao::check(&document), Vec::new(), "{name}");
+        let imported = cacao::import(&document, Mode::Strict).unwrap_or_else(|all| panic!("{name}: {all}"));
+        assert!(imported.carried);
+        let manifest = |text: &str| playbook::compile(text).expect("it compiles").manifest;
+        assert_eq!(imported.mapped.text, text, "{name}");
+        assert_eq!(manifest(&imported.mapped.text), manifest(text), "{name}");
+    }
+    expect(
+        "valid/exported.json",
+        &cacao::export(EXPORTED, &origin()).expect("it compiles"),
+    );
+}
+
+/// Without the extension, what the document shows becomes a playbook of its own.
+#[test]
+fn another_tool_can_read_what_is_exported() {
+    for (name, text) in ours() {
+        let document = cacao::export(text, &origin()).expect("it compiles");
+        let mut document: Value = serde_json::from_str(&document).expect("JSON");
+        let root = document.as_object_mut().expect("an object");
+        root.remove("playbook_extensions");
+        root.remove("extension_definitions");
+        let imported =
+            cacao::import(&document.to_string(), Mode::Strict).unwrap_or_else(|all| panic!("{name}: {all}"));
+        assert!(!imported.carried);
+        compiles(name, &imported.mapped.text);
+    }
+}
+
 fn compiles(name: &str, text: &str) {
     if let Err(problems) = playbook::compile(text)
         // `http.call` cannot run yet.

@@ -274,6 +274,23 @@ pub(crate) const ALL: &[Explanation] = &[
         "3 to 250 of a-z, 0-9 and _.",
     ),
     plain(
+        "C0702",
+        "The text that the document carries is damaged",
+        "An export of Cordon carries the playbook's text and its SHA-256. They do not belong together, or one of them is \
+         missing: what is there is not what was exported.",
+    ),
+    plain(
+        "C0703",
+        "The document shows something else than the text that it carries",
+        "Somebody who reads the workflow must not approve something else than what is imported. Export the text again, or \
+         take the extension out of `playbook_extensions` and `extension_definitions` to import what the workflow shows.",
+    ),
+    plain(
+        "C0704",
+        "The text that the document carries does not compile",
+        "It was exported by another version of Cordon, or made by hand.",
+    ),
+    plain(
         "C0751",
         "A signature does not say whose it is, or says it twice",
         "It has exactly one of `public_key`, `public_cert_chain`, `cert_url` and `thumbprint`.",
@@ -332,6 +349,7 @@ mod tests {
     #[test]
     fn every_code_is_explained_and_every_explanation_is_of_a_code() {
         let sources = [
+            include_str!("carried.rs"),
             include_str!("check/flow.rs"),
             include_str!("check/mod.rs"),
             include_str!("check/objects.rs"),

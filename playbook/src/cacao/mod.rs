@@ -2,17 +2,21 @@
 //!
 //! - [`check`]: whether a document keeps the standard's rules, all violations at once.
 //! - [`import`]: a document as a playbook in our language, for people to review. Nothing of it is carried out.
+//! - [`export`]: a playbook of ours as a document, which carries the text and is imported as it was.
 //!
 //! The official JSON schema is no judge: it lets pass what breaks the text (dangling references, branches without an
 //! end) and, read by its newer draft, refuses what keeps it. The rules here are those of the text.
 
+mod carried;
 mod cel;
 mod check;
 mod codes;
 mod condition;
+mod export;
 mod flow;
 mod id;
 mod import;
+mod jcs;
 mod json;
 mod repair;
 mod violation;
@@ -20,6 +24,7 @@ mod vocabulary;
 mod yaml;
 
 pub(crate) use codes::ALL as CODES;
+pub use export::{Origin, export};
 pub use import::{Mapped, Note, Ruleset};
 pub use json::DOCUMENT_BYTES_MAX;
 pub use repair::Repair;
@@ -51,6 +56,8 @@ pub struct Imported {
     pub repairs: Vec<Repair>,
     /// What a reviewer should look at.
     pub warnings: Vec<Violation>,
+    /// The document is an export of ours, and the playbook is the text that it carries.
+    pub carried: bool,
 }
 
 /// A document as a playbook in our language.
@@ -68,12 +75,17 @@ pub fn import(text: &str, mode: Mode) -> Result<Imported, Violations> {
         repairs.extend(repair::tolerate(&mut found));
     }
     let (warnings, list): (Vec<_>, Vec<_>) = found.into_iter().partition(Violation::is_warning);
-    match document.as_object() {
-        Some(root) if list.is_empty() => Ok(Imported {
-            mapped: import::map(root)?,
-            repairs,
-            warnings,
-        }),
-        _ => Err(Violations { list }),
-    }
+    let Some(root) = document.as_object().filter(|_| list.is_empty()) else {
+        return Err(Violations { list });
+    };
+    let carried = carried::carried(root)?;
+    Ok(Imported {
+        carried: carried.is_some(),
+        mapped: match carried {
+            Some(carried) => carried,
+            None => import::map(root)?,
+        },
+        repairs,
+        warnings,
+    })
 }
