@@ -238,7 +238,7 @@ pub fn renew_coordinator(
             name: name.to_owned(),
         });
     }
-    let home = folder.join("coordinators").join(name);
+    let home = coordinator_home(folder, name);
     let identity = issue(folder, &cluster.trust_domain, Role::Coordinator, name)?;
     identity.save(&home.join("identity"))?;
     Ok((home, identity))
@@ -255,13 +255,99 @@ pub fn add_coordinator(
     mut member: Member,
 ) -> Result<(PathBuf, Member), InitError> {
     let mut all = cluster.members.clone();
-    member.raft_id = all.iter().map(|member| member.raft_id).max().unwrap_or(0) + 1;
+    member.raft_id = unused_raft_id(&all);
     all.push(member.clone());
     check_members(&all)?;
+    refuse_if_there(&coordinator_home(folder, &member.name))?;
     cluster.members = all;
     let home = make_coordinator_folder(folder, cluster, &member, true)?;
     save_cluster(folder, cluster)?;
     Ok((home, member))
+}
+
+/// A member that took another's place.
+#[derive(Debug)]
+pub struct Replacement {
+    /// The new member's folder.
+    pub home: PathBuf,
+    /// The new member.
+    pub member: Member,
+    /// The member that it takes the place of.
+    pub old: Member,
+    /// Where that one's folder is now, if there was one: keys are never deleted here.
+    pub aside: Option<PathBuf>,
+}
+
+/// Puts a new member in the place of one that is lost: of the same name and addresses, unless `new` gives others.
+/// It is added to the cluster like any other new one, and the lost one is removed, by hand.
+///
+/// # Errors
+/// When there is no such member, the new one's name or addresses stand against it, or a file cannot be written.
+/// What is half done then is finished by replacing once more.
+pub fn replace_coordinator(
+    folder: &Path,
+    cluster: &mut Cluster,
+    old: &str,
+    new: Option<Member>,
+) -> Result<Replacement, InitError> {
+    let at = cluster.members.iter().position(|member| member.name == old);
+    let at = at.ok_or_else(|| InitError::NoSuchMember { name: old.to_owned() })?;
+    let mut all = cluster.members.clone();
+    let raft_id = unused_raft_id(&all);
+    let old = all.remove(at);
+    let member = Member {
+        raft_id,
+        ..new.unwrap_or_else(|| old.clone())
+    };
+    all.push(member.clone());
+    check_members(&all)?;
+    let old_home = coordinator_home(folder, &old.name);
+    let aside = coordinator_home(folder, &format!("{}.replaced-{}", old.name, old.raft_id));
+    refuse_if_there(&aside)?;
+    if member.name != old.name {
+        refuse_if_there(&coordinator_home(folder, &member.name))?;
+    }
+
+    cluster.members = all;
+    // First, so that the new raft id is spent whatever comes now.
+    save_cluster(folder, cluster)?;
+    let aside = match fs::rename(&old_home, &aside) {
+        Ok(()) => Some(aside),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => {
+            return Err(FileError::Io {
+                verb: "move aside",
+                path: old_home,
+                source,
+            }
+            .into());
+        }
+    };
+    let home = make_coordinator_folder(folder, cluster, &member, true)?;
+    Ok(Replacement {
+        home,
+        member,
+        old,
+        aside,
+    })
+}
+
+/// Members leave the list only for one with a larger id, so the largest was given last.
+fn unused_raft_id(members: &[Member]) -> u64 {
+    members.iter().map(|member| member.raft_id).max().unwrap_or(0) + 1
+}
+
+fn coordinator_home(folder: &Path, name: &str) -> PathBuf {
+    folder.join("coordinators").join(name)
+}
+
+fn refuse_if_there(home: &Path) -> Result<(), InitError> {
+    match home.exists() {
+        true => Err(InitError::FolderThere {
+            folder: home.to_owned(),
+        }),
+        false => Ok(()),
+    }
 }
 
 fn make_coordinator_folder(
@@ -270,7 +356,7 @@ fn make_coordinator_folder(
     member: &Member,
     join: bool,
 ) -> Result<PathBuf, InitError> {
-    let home = folder.join("coordinators").join(&member.name);
+    let home = coordinator_home(folder, &member.name);
     for part in ["roots", "issuers", "data"] {
         files::make_private_folder(&home.join(part))?;
     }
@@ -472,6 +558,10 @@ pub enum InitError {
         "there is no coordinator `{name}` in this cluster; add one with `cordon coordinator issue DIR --add NAME=HOST`"
     )]
     NoSuchMember { name: String },
+    #[error(
+        "{folder} is there already, and keys are never overwritten: move it away if that coordinator is gone, or choose another name"
+    )]
+    FolderThere { folder: PathBuf },
     #[error(transparent)]
     Name(#[from] SpiffeError),
     #[error(transparent)]
@@ -552,6 +642,59 @@ mod tests {
             "ada",
         );
         assert!(matches!(refused, Err(InitError::NotAFolder { .. })));
+    }
+
+    #[test]
+    fn a_lost_member_gives_its_place_to_a_new_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("fleet");
+        let members = ["c1=10.0.0.1", "c2=10.0.0.2:7500,listen=10.0.0.2", "c3=10.0.0.3"];
+        let members = members.map(|text| text.parse().unwrap()).to_vec();
+        let mut cluster = create(&folder, "d", members, "ada").unwrap();
+        let old_key = fs::read(folder.join("coordinators/c2/identity/key.pem")).unwrap();
+
+        // As often as one likes: the list grows no longer, and no id comes back.
+        for round in 0..10 {
+            let replaced = replace_coordinator(&folder, &mut cluster, "c2", None).unwrap();
+            assert_eq!(replaced.member.raft_id, 4 + round);
+            let same = Member {
+                raft_id: replaced.old.raft_id,
+                ..replaced.member.clone()
+            };
+            assert_eq!(same, replaced.old);
+            assert_eq!(load(&folder).unwrap(), cluster);
+            let config = fs::read_to_string(replaced.home.join("coordinator.toml")).unwrap();
+            assert!(config.contains("join = true"), "{config}");
+            assert!(replaced.home.join(FIRST_START_FILE).exists());
+            let listed = config.parse::<toml::Table>().unwrap()["cluster"]["member"].clone();
+            assert_eq!(listed.as_array().unwrap().len(), 3, "{config}");
+        }
+        let kept = fs::read(folder.join("coordinators/c2.replaced-2/identity/key.pem")).unwrap();
+        assert_eq!(kept, old_key);
+
+        // By another name, at another place; the folder may be gone.
+        fs::remove_dir_all(folder.join("coordinators/c1")).unwrap();
+        let elsewhere = "c4=10.0.0.4".parse().unwrap();
+        let replaced = replace_coordinator(&folder, &mut cluster, "c1", Some(elsewhere)).unwrap();
+        assert_eq!((replaced.member.raft_id, replaced.aside), (14, None));
+        let names: Vec<&str> = cluster
+            .members
+            .iter()
+            .map(|member| member.name.as_str())
+            .collect();
+        assert_eq!(names, ["c3", "c2", "c4"]);
+
+        // Not onto another member, nor over a folder that holds keys.
+        let taken = "c9=10.0.0.3".parse().unwrap();
+        let refused = replace_coordinator(&folder, &mut cluster, "c2", Some(taken)).unwrap_err();
+        assert!(matches!(refused, InitError::Twice { .. }), "{refused}");
+        fs::create_dir(folder.join("coordinators/c9")).unwrap();
+        let there = "c9=10.0.0.9".parse().unwrap();
+        let refused = replace_coordinator(&folder, &mut cluster, "c2", Some(there)).unwrap_err();
+        assert!(matches!(refused, InitError::FolderThere { .. }), "{refused}");
+        let refused = replace_coordinator(&folder, &mut cluster, "c1", None).unwrap_err();
+        assert!(matches!(refused, InitError::NoSuchMember { .. }), "{refused}");
+        assert_eq!(load(&folder).unwrap(), cluster);
     }
 
     #[test]

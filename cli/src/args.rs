@@ -109,11 +109,15 @@ pub enum Coordinator {
         /// The folder of `cordon init`.
         dir: PathBuf,
         /// A member of the cluster, to renew.
-        #[arg(required_unless_present = "add")]
+        #[arg(required_unless_present_any = ["add", "replace"])]
         name: Option<String>,
         /// Make the folder of another member instead, which joins with `cordon cluster add`.
         #[arg(long, value_name = "NAME=HOST", conflicts_with = "name")]
         add: Option<String>,
+        /// Make the folder of a new member in the place of this one, which is lost: with its name and
+        /// addresses, or with those of --add.
+        #[arg(long, value_name = "NAME", conflicts_with = "name")]
+        replace: Option<String>,
     },
 }
 

@@ -156,7 +156,9 @@ impl From<certs::init::InitError> for CliError {
     fn from(error: certs::init::InitError) -> CliError {
         use certs::init::InitError;
         let exit_code = match error {
-            InitError::NotEmpty { .. } | InitError::NotAFolder { .. } => exit_codes::REFUSED,
+            InitError::NotEmpty { .. } | InitError::NotAFolder { .. } | InitError::FolderThere { .. } => {
+                exit_codes::REFUSED
+            }
             InitError::NoSuchMember { .. } => exit_codes::NOT_FOUND,
             _ => exit_codes::INVALID,
         };

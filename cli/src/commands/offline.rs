@@ -1,6 +1,6 @@
 //! `init`, `operator issue` and `coordinator issue`: what needs the CAs' keys and no cluster.
 
-use certs::init::{self, Member};
+use certs::init::{self, InitError, Member};
 use serde_json::json;
 
 use crate::{
@@ -68,10 +68,16 @@ pub fn operator(out: Output, command: &Operator) -> Result<u8> {
 }
 
 pub fn coordinator(out: Output, command: &Coordinator) -> Result<u8> {
-    let Coordinator::Issue { dir, name, add } = command;
+    let Coordinator::Issue {
+        dir,
+        name,
+        add,
+        replace,
+    } = command;
     let mut cluster = init::load(dir)?;
-    let (text, value) = match (name, add) {
-        (Some(name), None) => {
+    let add: Option<Member> = add.as_deref().map(str::parse).transpose()?;
+    let (text, value) = match (name, replace, add) {
+        (Some(name), _, _) => {
             let (home, identity) = init::renew_coordinator(dir, &cluster, name)?;
             let until = unix_ms(identity.not_after())?;
             let text = format!(
@@ -85,17 +91,17 @@ pub fn coordinator(out: Output, command: &Coordinator) -> Result<u8> {
                 json!({ "name": name, "not_after_ms": until, "dir": home.to_string_lossy() }),
             )
         }
-        (None, Some(add)) => {
-            let (home, member) = init::add_coordinator(dir, &mut cluster, add.parse()?)?;
+        (None, Some(old), add) => replaced(&init::replace_coordinator(dir, &mut cluster, old, add)?),
+        (None, None, Some(add)) => {
+            let added = init::add_coordinator(dir, &mut cluster, add);
+            let (home, member) = added.map_err(|error| match error {
+                InitError::Twice { .. } | InitError::MemberCount(_) => CliError::from(error)
+                    .with_hint("a member that is lost gives its place up with `--replace NAME`"),
+                error => error.into(),
+            })?;
             let text = format!(
-                "Made {home}.\nCopy it to the new coordinator, start it there, then:\n  \
-                 cordon cluster add {} --raft-id {} --peer {} --agent {} --operator {} --enroll {}\n",
-                member.name,
-                member.raft_id,
-                member.endpoint(member.peer_port),
-                member.endpoint(member.agent_port),
-                member.endpoint(member.operator_port),
-                member.endpoint(member.enroll_port),
+                "Made {home}.\nCopy it to the new coordinator, start it there, then:\n  {}\n",
+                cluster_add(&member),
                 home = home.display(),
             );
             (
@@ -103,15 +109,61 @@ pub fn coordinator(out: Output, command: &Coordinator) -> Result<u8> {
                 json!({ "name": member.name, "raft_id": member.raft_id, "dir": home.to_string_lossy() }),
             )
         }
-        _ => {
+        (None, None, None) => {
             return Err(CliError::new(
                 exit_codes::USAGE,
-                "give either a member's name or --add NAME=HOST",
+                "give a member's name, --add NAME=HOST or --replace NAME",
             ));
         }
     };
     out.one(&text, &value)?;
     Ok(exit_codes::OK)
+}
+
+fn replaced(replacement: &init::Replacement) -> (String, serde_json::Value) {
+    let init::Replacement {
+        home,
+        member,
+        old,
+        aside,
+    } = replacement;
+    let kept = aside.as_ref().map_or(String::new(), |aside| {
+        format!(" (the folder of the old one is now {})", aside.display())
+    });
+    let text = format!(
+        "Made {home} for {} with raft id {}, in the place of {} with raft id {}{kept}.\nNext:\n\
+         1. If `cordon cluster status` lists the old one: cordon cluster remove {}\n\
+         2. Move the old coordinator's folder aside on its host, copy the new one there, and start it.\n\
+         3. {}\n",
+        member.name,
+        member.raft_id,
+        old.name,
+        old.raft_id,
+        old.raft_id,
+        cluster_add(member),
+        home = home.display(),
+    );
+    let value = json!({
+        "name": member.name, "raft_id": member.raft_id, "dir": home.to_string_lossy(),
+        "replaced": {
+            "name": old.name, "raft_id": old.raft_id,
+            "dir": aside.as_ref().map(|aside| aside.to_string_lossy()),
+        },
+    });
+    (text, value)
+}
+
+/// The command that makes a new folder's member one of the cluster.
+fn cluster_add(member: &Member) -> String {
+    format!(
+        "cordon cluster add {} --raft-id {} --peer {} --agent {} --operator {} --enroll {}",
+        member.name,
+        member.raft_id,
+        member.endpoint(member.peer_port),
+        member.endpoint(member.agent_port),
+        member.endpoint(member.operator_port),
+        member.endpoint(member.enroll_port),
+    )
 }
 
 fn unix_ms(at: std::time::SystemTime) -> Result<u64> {
