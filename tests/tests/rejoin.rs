@@ -137,32 +137,84 @@ fn a_leader_that_is_removed_hands_over_first() {
 }
 
 #[test]
-fn a_member_whose_data_folder_was_emptied_is_refused_and_told_how_to_replace_it() {
+fn a_member_whose_data_folder_was_emptied_is_replaced_as_it_is_told() {
     support::in_world(async |mut world| {
-        let cluster = Cluster::start(&mut world, 3).await?;
+        let mut cluster = Cluster::start(&mut world, 3).await?;
         let operator = cluster.operator()?;
         for _ in 0..10 {
             operator.create_token("").await?;
         }
-        let leader = cluster.leader(None).await?.name();
-        let emptied = cluster.nodes.iter().find(|node| node.name() != leader);
-        let emptied = emptied.expect("two nodes follow");
+        let leader = cluster.leader(None).await?.name().to_owned();
+        let at = cluster.nodes.iter().position(|node| node.name() != leader);
+        let at = at.expect("two nodes follow");
+        let emptied = &cluster.nodes[at];
+        let (name, old_id) = (emptied.name().to_owned(), emptied.member.raft_id);
         emptied.kill().await?;
+        // What lies there before a log does is no log.
+        let raft = emptied.home().join("data/raft");
         std::fs::remove_dir_all(emptied.home().join("data"))?;
+        std::fs::create_dir_all(&raft)?;
+        std::fs::write(raft.join("LOCK"), "")?;
         emptied.start().await?;
-        let exit = emptied
-            .machine
-            .wait(emptied.name(), Duration::from_secs(60))
-            .await?;
-        let log = std::fs::read_to_string(emptied.machine.log_path(emptied.name()))?;
+        let exit = emptied.machine.wait(&name, Duration::from_secs(60)).await?;
+        let log = std::fs::read_to_string(emptied.machine.log_path(&name))?;
         assert_eq!(exit.code, Some(3), "the data folder is to blame: {log}");
         assert!(
             log.contains("what it voted and acknowledged is forgotten"),
             "{log}"
         );
-        assert!(log.contains("as a new learner with a new raft id"), "{log}");
         // The two others go on.
         operator.create_token("").await?;
+
+        // What it says is to be done, word by word.
+        for step in [
+            "cluster remove RAFT_ID",
+            "coordinator issue DIR --replace NAME",
+            "cluster add",
+        ] {
+            assert!(log.contains(&format!("`cordon {step}")), "{log}");
+        }
+        let config = cluster.operator_home().join("config.toml");
+        let config = config.to_str().expect("a plain path").to_owned();
+        let cordon = |arguments: &[&str]| support::cordon(&config, arguments);
+        cordon(&["cluster", "remove", &old_id.to_string()])?;
+        let birth = cluster.birth().to_str().expect("a plain path").to_owned();
+        let told = cordon(&["coordinator", "issue", &birth, "--replace", &name])?;
+        let add = told
+            .lines()
+            .find_map(|line| line.split_once("cordon cluster add "))
+            .expect("it says how to add the new member")
+            .1;
+        let node = &cluster.nodes[at];
+        assert!(!node.home().join("data/raft").exists(), "the old folder is aside");
+        node.start().await?;
+        node.ready().await?;
+        let mut arguments = vec!["cluster", "add"];
+        arguments.extend(add.split_whitespace());
+        cordon(&arguments)?;
+
+        let new_id = old_id.max(3) + 1;
+        cluster.nodes[at].member.raft_id = new_id;
+        level(
+            "the new member being a voter",
+            Duration::from_secs(60),
+            async || {
+                let status = operator.cluster_status().await?;
+                let known: Vec<_> = status
+                    .members
+                    .iter()
+                    .filter(|one| one.node_id == name)
+                    .map(|one| (one.raft_id, one.role.clone()))
+                    .collect();
+                Ok(if known == [(new_id, "follower".to_owned())] {
+                    Ok(())
+                } else {
+                    Err(format!("{known:?}"))
+                })
+            },
+        )
+        .await?;
+        support::same_state_everywhere(&cluster).await?;
         cluster.shut_down().await?;
         Ok(())
     });

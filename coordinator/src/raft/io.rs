@@ -8,7 +8,9 @@ use engine::{Effect, Envelope, Reply, State, Timestamp};
 use super::membership::{Change, ChangeRefused};
 use super::message::PeerMessage;
 use super::reads::ReadId;
-use crate::storage::{Checkpoint, CheckpointMeta, ConfState, HardState, LogEntry, LogStore, StorageError};
+use crate::storage::{
+    Checkpoint, CheckpointMeta, ConfState, HardState, LogEntry, LogStore, REPLACE, StorageError,
+};
 
 /// The caller's id of a proposal or of a membership change: drawn by the caller, not reused while open.
 pub type ProposalId = u64;
@@ -288,8 +290,8 @@ pub enum Halt {
     },
     /// This node's state is not the leader's.
     #[error(
-        "the state of this node at index {index} is not that of its leader {leader}: it has diverged. Remove the node \
-         from the cluster, keep its data folder for analysis, and add it again as a new learner with a new raft id"
+        "the state of this node at index {index} is not that of its leader {leader}: it has diverged. Keep its \
+         data folder for analysis, and {REPLACE}"
     )]
     Diverged {
         /// Where.
@@ -300,8 +302,7 @@ pub enum Halt {
     /// This node's disk lost what it had acknowledged.
     #[error(
         "the log of this node ends at entry {last_index}, and leader {leader} knows that this node had written entry \
-         {acknowledged}: its data folder was emptied, cut or put back from a copy. Remove the node from the cluster, \
-         empty its data folder, and add it again as a new learner with a new raft id"
+         {acknowledged}: its data folder was emptied, cut or put back from a copy. To go on, {REPLACE}"
     )]
     Forgot {
         /// The log's last index.
@@ -316,7 +317,7 @@ pub enum Halt {
         "entry {index} of the log, which this node knows to be committed, is another one in the log of its leader \
          {leader}: members that held it lost it (a data folder that was emptied or put back from a copy), and the \
          cluster went on without it. Keep the data folder of this node, which may hold the only copy of what was \
-         acknowledged; remove the node from the cluster, and add a new one as a learner with a new raft id"
+         acknowledged, and {REPLACE}"
     )]
     Contradicted {
         /// The first entry that differs.
@@ -329,8 +330,8 @@ pub enum Halt {
     Raft(#[from] raft::Error),
     /// The log and the checkpoint do not fit each other.
     #[error(
-        "the log starts at entry {log_start}, behind the checkpoint at {checkpoint}: entries between are missing. Remove \
-         the node from the cluster, empty its data folder, and add it again as a new learner with a new raft id"
+        "the log starts at entry {log_start}, behind the checkpoint at {checkpoint}: entries between are missing. To \
+         go on, {REPLACE}"
     )]
     Gap {
         /// The log's first index.

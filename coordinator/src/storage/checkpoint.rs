@@ -10,7 +10,7 @@ use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use sha2::Digest as _;
 
-use super::error::{REJOIN, StorageError};
+use super::error::{REPLACE, StorageError};
 use super::types::{Checkpoint, CheckpointMeta, ConfState};
 use super::wal::Owner;
 
@@ -230,7 +230,7 @@ fn error(path: &Path, operation: &'static str, error: &dyn std::fmt::Display) ->
         path: path.to_owned(),
         operation,
         message: error.to_string(),
-        hint: REJOIN,
+        hint: REPLACE,
     }
 }
 

@@ -18,7 +18,7 @@ pub enum StorageError {
         source: io::Error,
     },
     /// Something that had been written safely can no longer be read.
-    #[error("{} is damaged at byte {offset}: {what}. {hint}", file.display())]
+    #[error("{} is damaged at byte {offset}: {what}. To go on, {hint}", file.display())]
     Corrupt {
         /// Where.
         file: PathBuf,
@@ -32,7 +32,7 @@ pub enum StorageError {
     /// The folder belongs to another member.
     #[error(
         "{} belongs to node {found_node} of cluster {found_cluster}, but this is node {node} of cluster \
-         {cluster}: point `data` at this node's own folder, or at an empty one",
+         {cluster}: point `data` at this node's own folder (a new member's is empty). If that one is lost, {REPLACE}",
         path.display()
     )]
     OtherOwner {
@@ -67,7 +67,7 @@ pub enum StorageError {
         supported: u32,
     },
     /// The checkpoint's database failed.
-    #[error("the checkpoint {} cannot be {operation}: {message}. {hint}", path.display())]
+    #[error("the checkpoint {} cannot be {operation}: {message}. To go on, {hint}", path.display())]
     Checkpoint {
         /// The database.
         path: PathBuf,
@@ -80,9 +80,10 @@ pub enum StorageError {
     },
 }
 
-/// What to do with a node whose disk lost something.
-pub(super) const REJOIN: &str = "This node's copy is lost, the cluster's is not: remove the node from the cluster, \
-     empty its data folder, and add it again as a new learner with a new raft id";
+/// What to do with a node whose disk lost something: its copy is lost, the cluster's is not.
+pub const REPLACE: &str = "replace this member by a new one (docs/operations.md): `cordon cluster remove RAFT_ID` if \
+     `cordon cluster status` lists it, `cordon coordinator issue DIR --replace NAME` where the CAs are kept, the folder \
+     that it makes put in the place of this one and started, then `cordon cluster add`";
 
 /// Wraps an IO error with what was tried on what.
 pub(super) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 pub use certs::init::FIRST_START_FILE;
 
-use crate::storage::{StorageError, remembers_anything};
+use super::error::{REPLACE, StorageError};
+use super::wal::remembers_anything;
 
 /// A data folder that may be used.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct FirstStart {
 pub enum FirstStartError {
     /// No log, and the right to begin without one is spent.
     #[error(
-        "{} holds no log, and this member has been started before (its first start removed {}): what it voted and acknowledged is forgotten, and under its old raft id it could undo what the cluster has committed\n  mend: if the folder was moved, say where with the key `data`; otherwise remove the member from the cluster, and add one as a new learner with a new raft id (`cordon coordinator issue DIR --add NAME=HOST`, then `cordon cluster add`)",
+        "{} holds no log, and this member has been started before (its first start removed {}): what it voted and acknowledged is forgotten, and under its old raft id it could undo what the cluster has committed\n  mend: if the folder was moved, say where with the key `data`; otherwise {REPLACE}",
         data.display(), file.display()
     )]
     Forgotten {

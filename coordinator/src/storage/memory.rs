@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::error::{REJOIN, StorageError};
+use super::error::{REPLACE, StorageError};
 use super::log::{LogStore, Recovered};
 use super::record::{self, HEADER_BYTES, Item, Parsed};
 use super::types::{HardState, LogEntry};
@@ -76,7 +76,7 @@ impl MemoryLog {
             file: PathBuf::from("memory"),
             offset: 0,
             what: what.to_owned(),
-            hint: REJOIN,
+            hint: REPLACE,
         };
         match record::parse(&bytes, 0, SEGMENT, 0) {
             Parsed::End | Parsed::Torn => Ok(true),

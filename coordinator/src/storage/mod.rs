@@ -27,10 +27,10 @@ mod wal;
 mod conformance;
 
 pub use checkpoint::{CHUNK_BYTES, CheckpointStore};
-pub use error::StorageError;
+pub use error::{REPLACE, StorageError};
 pub use first_start::{FirstStart, FirstStartError};
 pub use log::{LogStore, Recovered};
 pub use memory::MemoryLog;
 pub use space::{DiskLimits, free_percent};
 pub use types::{Checkpoint, CheckpointMeta, ConfState, EntryKind, HardState, LogEntry};
-pub use wal::{Owner, Wal, WalConfig, remembers_anything};
+pub use wal::{Owner, Wal, WalConfig};

@@ -5,7 +5,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::error::{REJOIN, StorageError, io_error};
+use super::error::{REPLACE, StorageError, io_error};
 use super::wal::Owner;
 
 /// Where the first frame stands.
@@ -114,7 +114,7 @@ impl Segment {
             file: path.to_owned(),
             offset: 0,
             what: what.to_owned(),
-            hint: REJOIN,
+            hint: REPLACE,
         };
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(corrupt("the file is too short to be a segment"));

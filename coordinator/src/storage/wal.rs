@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::checkpoint;
-use super::error::{REJOIN, StorageError, io_error};
+use super::error::{REPLACE, StorageError, io_error};
 use super::log::{LogStore, Recovered};
 use super::record::{self, HEADER_BYTES, Item, Parsed};
 use super::segment::{FRAMES_AT, Segment, number_of, sync_folder};
@@ -362,13 +362,13 @@ fn corrupt(path: &Path, at: usize, what: &str) -> StorageError {
         file: path.to_owned(),
         offset: at as u64,
         what: what.to_owned(),
-        hint: REJOIN,
+        hint: REPLACE,
     }
 }
 
 /// Whether a node has ever kept anything in `folder`: a segment of its log, or a checkpoint. The lock and the spares
 /// are made before the first segment, and remember nothing.
-pub fn remembers_anything(folder: &Path) -> Result<bool, StorageError> {
+pub(super) fn remembers_anything(folder: &Path) -> Result<bool, StorageError> {
     match std::fs::exists(folder).map_err(io_error("look for", folder))? {
         true => Ok(!segments(folder)?.is_empty() || folder.join(checkpoint::FILE_NAME).exists()),
         false => Ok(false),

@@ -68,6 +68,15 @@ where
     }
 }
 
+/// Runs the operator's command to its end, and gives what it printed. It must succeed.
+pub fn cordon(config: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut command = std::process::Command::new(executable());
+    let output = command.args(["--config", config]).args(arguments).output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "cordon {arguments:?}: {stderr}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// A cluster with agents that are online.
 pub struct Deployment {
     pub agents: Vec<AgentProcess>,
