@@ -24,7 +24,7 @@ use crate::state::runs::Run;
 use crate::state::tasks::TaskStatus;
 use crate::state::timers::Timer;
 use crate::state::tokens::Token;
-use crate::state::{State, StepStatus, TaskCounts};
+use crate::state::{State, TaskCounts};
 use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"CORDONST";
@@ -201,7 +201,7 @@ impl State {
         for number in 0..run.steps.len() {
             let step = number as u16;
             let state = &run.steps[number];
-            if state.status == StepStatus::Waiting && !state.due {
+            if state.is_timed() {
                 self.timers.change(Timer::Step(run.id, step), None, state.due_at);
             }
             let mut counts = TaskCounts::default();

@@ -22,7 +22,7 @@ const PLAYBOOKS: [&[&str]; 3] = [
         "playbook q timeout=20000",
         "step a delay=700",
         "step b needs=a parallel=1 queue=4000",
-        "step c needs=a,b.done",
+        "step c needs=a,b.done canary=1 waves=1,50% soak=300 continue=1 | fail failed > 1",
         "finally z queue=2000",
     ],
     &[

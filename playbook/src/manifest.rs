@@ -665,9 +665,6 @@ impl Manifest {
             if matches!(step.on_failure, OnFailure::Then { .. }) {
                 not("on_failure with compensate or notify");
             }
-            if step.strategy.canary.is_some() || !step.strategy.waves.is_empty() {
-                not("strategy.canary or waves");
-            }
         }
         all
     }

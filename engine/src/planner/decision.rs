@@ -33,6 +33,13 @@ pub enum Decision {
         /// The tasks.
         tasks: NewTasks,
     },
+    /// A group of the step's tasks has ended: the pause before the next one begins.
+    Soak {
+        /// Of the run.
+        run: RunId,
+        /// Its number.
+        step: u16,
+    },
     /// Tasks that are ready are assigned, as many as may be.
     Assign {
         /// Of the run.
@@ -90,6 +97,7 @@ impl Decision {
         match self {
             Decision::Delay { run, .. }
             | Decision::Open { run, .. }
+            | Decision::Soak { run, .. }
             | Decision::Assign { run, .. }
             | Decision::Judge { run, .. }
             | Decision::Stop { run, .. }
@@ -103,6 +111,7 @@ impl Decision {
         match self {
             Decision::Delay { step, .. }
             | Decision::Open { step, .. }
+            | Decision::Soak { step, .. }
             | Decision::Assign { step, .. }
             | Decision::Judge { step, .. }
             | Decision::Stop { step, .. }
@@ -115,7 +124,7 @@ impl Decision {
     pub(crate) fn size_bytes(&self) -> usize {
         let text = |t: &Option<Arc<str>>| t.as_ref().map_or(0, |t| t.len() + 5);
         64 + match self {
-            Decision::Delay { .. } | Decision::Assign { .. } => 0,
+            Decision::Delay { .. } | Decision::Soak { .. } | Decision::Assign { .. } => 0,
             Decision::Open { shared, tasks, .. } => {
                 shared.as_ref().map_or(0, |shared| 96 + text(&shared.parameters))
                     + match tasks {

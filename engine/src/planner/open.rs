@@ -15,6 +15,7 @@ use crate::command::TaskError;
 use crate::id::AgentId;
 use crate::limits::{ATTEMPT_MS_DEFAULT, COMMAND_BYTES, PARAMETERS_BYTES_MAX, STEP_TASKS_MAX};
 use crate::state::StepStatus;
+use crate::state::groups;
 use crate::state::steps::Shared;
 
 /// A step that can be opened.
@@ -60,7 +61,7 @@ impl Plan<'_> {
                 let output = self.scored(rules);
                 self.thought(step, output)
             }
-            Kind::Do { action, with } => match self.opening(declared, action, with) {
+            Kind::Do { action, with } => match self.opening(declared, action, with, 0) {
                 Ok(opening) if opening.shared.total == 0 => self.close(step, StepStatus::Succeeded, ""),
                 Ok(opening) => {
                     self.push_tasks(step, 0, opening);
@@ -78,12 +79,12 @@ impl Plan<'_> {
         }
     }
 
-    /// Tasks of an open step got lost on their way to the log: evaluates them again. (What they are made of
-    /// cannot have changed, but for facts.)
+    /// The next group of a step's tasks, or tasks that got lost on their way to the log: evaluates what they are
+    /// made of again. (It cannot have changed, but for facts and labels.)
     pub(super) fn open_more(&mut self, step: u16, from: u32) {
         let declared = self.run.declared(step);
         if let Kind::Do { action, with } = &declared.kind {
-            match self.opening(declared, action, with) {
+            match self.opening(declared, action, with, from) {
                 Ok(opening) => self.push_tasks(step, from, opening),
                 Err(reason) => self.decisions.push(Decision::Stop {
                     run: self.run.id,
@@ -145,6 +146,7 @@ impl Plan<'_> {
         declared: &Step,
         action_name: &str,
         with: &std::collections::BTreeMap<String, Template>,
+        from: u32,
     ) -> Result<Opening, String> {
         let action = catalogue::find(action_name)
             .ok_or_else(|| format!("action: the leader has no action {action_name}"))?;
@@ -189,17 +191,18 @@ impl Plan<'_> {
             },
             parameters,
         };
+        let until = groups::group_end(&declared.strategy, shared.total, from);
         let tasks = match items {
-            Items::Hosts if !own => NewTasks::Hosts { count: total as u32 },
+            Items::Hosts if !own => NewTasks::Hosts { count: until - from },
             Items::Hosts => NewTasks::Each(
-                (0..total as u32)
+                (from..until)
                     .map(|host| {
                         self.new_task(declared, &scope, &sources, with, action, own, (hosts, host, None))
                     })
                     .collect(),
             ),
             Items::Values(values) => NewTasks::Each(
-                values
+                values[from as usize..until as usize]
                     .iter()
                     .map(|(value, host)| {
                         self.new_task(
@@ -316,13 +319,13 @@ impl Plan<'_> {
         task
     }
 
-    /// Decides to make the tasks from this one on, in pieces that fit a command.
+    /// Decides to make these tasks, in pieces that fit a command.
     fn push_tasks(&mut self, step: u16, from: u32, opening: Opening) {
         let run = self.run.id;
         let mut shared = Some(opening.shared).filter(|_| from == 0);
         let tasks = match opening.tasks {
             NewTasks::Hosts { count } => {
-                let tasks = NewTasks::Hosts { count: count - from };
+                let tasks = NewTasks::Hosts { count };
                 self.decisions.push(Decision::Open {
                     run,
                     step,
@@ -335,7 +338,7 @@ impl Plan<'_> {
             NewTasks::Each(tasks) => tasks,
         };
         let (mut from, mut piece, mut size) = (from, Vec::new(), 0);
-        let mut tasks = tasks.into_iter().skip(from as usize).peekable();
+        let mut tasks = tasks.into_iter().peekable();
         while let Some(task) = tasks.next() {
             size += task.size_bytes();
             piece.push(task);

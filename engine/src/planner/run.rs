@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::decision::{Decision, Verdict};
 use super::scope::Sources;
 use crate::command::TaskError;
+use crate::state::groups;
 use crate::state::tasks::{TaskCounts, TaskStatus};
 use crate::state::{Run, RunStatus, State, StepStatus};
 
@@ -145,34 +146,37 @@ impl<'a> Plan<'a> {
         let state = &self.run.steps[usize::from(step)];
         self.judge(step);
         let counts = self.counts(step);
-        if !state.is_complete() && !state.stopped {
-            self.open_more(step, state.tasks.len() as u32);
+        let opened = state.tasks.len() as u32;
+        let total = state.shared.as_ref().map_or(0, |shared| shared.total);
+        let strategy = &self.run.declared(step).strategy;
+        let complete = state.is_complete();
+        if !complete && !groups::is_between(strategy, total, opened) {
+            self.open_more(step, opened);
             return false;
         }
-        if counts.open() == 0 {
+        if complete && counts.open() == 0 {
             let (status, reason) = self.outcome(step, &counts);
             return self.close(step, status, &reason);
         }
         if state.stopped {
             return false;
         }
-        if counts.waiting > 0 {
-            let holds = match self.has_failed(step, &counts) {
-                Ok(false) => None,
-                Ok(true) => Some(self.failure(step, &counts)),
-                Err(why) => Some(why),
-            };
-            if let Some(reason) = holds {
-                self.decisions.push(Decision::Stop {
-                    run: self.run.id,
-                    step,
-                    reason,
-                });
-                self.hold(step);
-                return false;
-            }
+        if (counts.waiting > 0 || !complete)
+            && let Some(reason) = self.objection(step, &counts)
+        {
+            self.decisions.push(Decision::Stop {
+                run: self.run.id,
+                step,
+                reason,
+            });
+            self.hold(step);
+            return false;
         }
-        let max = self.run.declared(step).strategy.max_parallel.unwrap_or(u32::MAX);
+        if counts.open() == 0 {
+            self.next_group(step, opened);
+            return false;
+        }
+        let max = strategy.max_parallel.unwrap_or(u32::MAX);
         if !state.ready.is_empty() && counts.in_flight() < max {
             self.decisions.push(Decision::Assign {
                 run: self.run.id,
@@ -181,6 +185,44 @@ impl<'a> Plan<'a> {
             self.hold(step);
         }
         false
+    }
+
+    /// Why no further task of a step is let go; None: nothing speaks against it.
+    fn objection(&self, step: u16, counts: &TaskCounts) -> Option<String> {
+        let strategy = &self.run.declared(step).strategy;
+        match self.has_failed(step, counts) {
+            Err(why) => return Some(why),
+            Ok(true) => return Some(self.failure(step, counts)),
+            Ok(false) => {}
+        }
+        let failed = counts.failed + counts.expired + counts.cancelled;
+        let canary = groups::in_canary(strategy, counts.total());
+        if canary && failed > 0 {
+            return Some(format!("the canary: {}", self.failure(step, counts)));
+        }
+        // What may have been done is looked at by people before more of the kind is.
+        let grouped = !self.run.steps[usize::from(step)].is_complete();
+        (counts.unknown > 0 && (canary || (grouped && strategy.fail_when.is_none()))).then(|| {
+            let (unknown, total) = (counts.unknown, counts.total());
+            let of = if canary { "the canary: " } else { "" };
+            format!("{of}{unknown} of {total} tasks may have been done")
+        })
+    }
+
+    /// A group of the step's tasks has ended, and nothing speaks against the next one.
+    fn next_group(&mut self, step: u16, opened: u32) {
+        let state = &self.run.steps[usize::from(step)];
+        if self.run.declared(step).strategy.soak_ms == 0 || state.due {
+            self.open_more(step, opened);
+            return;
+        }
+        if state.due_at.is_none() {
+            self.decisions.push(Decision::Soak {
+                run: self.run.id,
+                step,
+            });
+        }
+        self.hold(step);
     }
 
     /// How a step ends whose tasks all have.

@@ -9,6 +9,7 @@ use crate::effect::Reply;
 use crate::id::RunId;
 use crate::limits::STEP_TASKS_MAX;
 use crate::planner::{Born, Decision, NewTasks, Verdict};
+use crate::state::groups;
 use crate::state::outbox::Around;
 use crate::state::runs::{Run, RunStatus, failure_of};
 use crate::state::steps::{Shared, StepStatus};
@@ -66,6 +67,7 @@ impl Run {
         }
         match decision {
             Decision::Delay { step, .. } => self.delay(*step, around),
+            Decision::Soak { step, .. } => self.soak(*step, around),
             Decision::Open {
                 step,
                 shared,
@@ -117,6 +119,32 @@ impl Run {
         true
     }
 
+    fn soak(&mut self, step: u16, around: &mut Around<'_>) -> bool {
+        let soak_ms = self.declared(step).strategy.soak_ms;
+        let id = self.id;
+        if !self.is_between_groups(step) {
+            return false;
+        }
+        let state = &mut self.steps[usize::from(step)];
+        if state.stopped || state.due_at.is_some() {
+            return false;
+        }
+        let due_at = around.now.plus_ms(soak_ms);
+        state.due_at = Some(due_at);
+        around.timers.change(Timer::Step(id, step), None, Some(due_at));
+        true
+    }
+
+    /// The step's tasks are whole groups that have ended, and more are to come.
+    fn is_between_groups(&self, step: u16) -> bool {
+        let state = &self.steps[usize::from(step)];
+        let total = state.shared.as_ref().map_or(0, |shared| shared.total);
+        let strategy = &self.declared(step).strategy;
+        state.status == StepStatus::Running
+            && state.counts.open() == 0
+            && groups::is_between(strategy, total, state.tasks.len() as u32)
+    }
+
     fn open(
         &mut self,
         step: u16,
@@ -129,9 +157,11 @@ impl Run {
         let begins = self.steps[usize::from(step)].status == StepStatus::Waiting;
         // A failed run lets what was begun go on; a cancelled one does not.
         let refused = over && !self.is_finally(step) && (begins || !self.failed);
+        let strategy = self.declared(step).strategy.clone();
+        let between = self.is_between_groups(step);
         let state = &mut self.steps[usize::from(step)];
         match (state.status, shared) {
-            _ if refused || state.stopped => return false,
+            _ if refused || state.stopped || state.is_timed() => return false,
             (StepStatus::Waiting, Some(shared)) if from == 0 => {
                 if shared.total as usize > STEP_TASKS_MAX || !self.targets.contains_key(&shared.set) {
                     return false;
@@ -140,14 +170,20 @@ impl Run {
                 state.status = StepStatus::Running;
                 state.started_at = Some(around.now);
             }
-            (StepStatus::Running, None) if from as usize == state.tasks.len() => {}
+            (StepStatus::Running, None) if from as usize == state.tasks.len() => {
+                let total = state.shared.as_ref().map_or(0, |shared| shared.total);
+                if groups::is_between(&strategy, total, from) && !between {
+                    return false;
+                }
+            }
             _ => return false,
         }
         let shared = state
             .shared
             .as_ref()
             .expect("an open step has what its tasks share");
-        let room = shared.total.saturating_sub(from);
+        let room = groups::group_end(&strategy, shared.total, from).saturating_sub(from);
+        (state.due_at, state.due) = (None, false);
         let hosts = self.targets[&shared.set].len() as u32;
         match tasks {
             NewTasks::Hosts { count } => {

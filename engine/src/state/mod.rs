@@ -8,6 +8,7 @@ mod decisions;
 pub mod dedup;
 mod enrolment;
 pub mod evidence;
+pub(crate) mod groups;
 mod invariants;
 mod life;
 pub mod nodes;

@@ -202,9 +202,6 @@ impl Run {
         let cancelling = code == "cancelled";
         let state = &mut self.steps[usize::from(step)];
         state.stopped = true;
-        if let Some(shared) = &mut state.shared {
-            shared.total = state.tasks.len() as u32;
-        }
         for item in 0..state.tasks.len() as u32 {
             // A step that failed lets what was begun go on to its end; a cancelled run stops it.
             let begun = self.task(step, item).status.in_flight();
@@ -217,7 +214,7 @@ impl Run {
     /// The end of a step.
     pub(super) fn end_step(&mut self, step: u16, status: StepStatus, reason: &str, around: &mut Around<'_>) {
         let state = &mut self.steps[usize::from(step)];
-        if let Some(due_at) = state.due_at.filter(|_| !state.due) {
+        if let Some(due_at) = state.due_at.filter(|_| state.is_timed()) {
             around
                 .timers
                 .change(Timer::Step(self.id, step), Some(due_at), None);

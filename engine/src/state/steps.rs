@@ -52,7 +52,7 @@ impl StepStatus {
 /// another build may differ, so `apply` never looks into its own.)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shared {
-    /// How many tasks there will be.
+    /// How many tasks there will be, if it is not stopped before.
     pub total: u32,
     /// The target set that the tasks' hosts are positions of.
     pub set: String,
@@ -78,9 +78,10 @@ pub struct StepState {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// When its delay is over; set once its needs hold, where it has a delay.
+    /// When its delay is over; set once its needs hold, where it has a delay. Of a running step: when the next
+    /// group of its tasks may be opened; set once the group before has ended, where the strategy has a `soak`.
     pub due_at: Option<Timestamp>,
-    /// The delay is over.
+    /// That time has come.
     pub due: bool,
     /// Its rule of failure held early: nothing more is assigned.
     pub stopped: bool,
@@ -122,9 +123,15 @@ impl StepState {
 
     /// Every task that it will have is there.
     pub fn is_complete(&self) -> bool {
+        let all = |shared: &Shared| self.counts.total() >= shared.total;
         self.shared
             .as_ref()
-            .is_some_and(|shared| self.counts.total() >= shared.total)
+            .is_some_and(|shared| self.stopped || all(shared))
+    }
+
+    /// Its delay, or the pause between two groups of its tasks, goes on.
+    pub(crate) fn is_timed(&self) -> bool {
+        !self.status.is_end() && self.due_at.is_some() && !self.due
     }
 
     /// Moves a task from one status to another in the counts and indexes; the only way to do it.

@@ -14,7 +14,7 @@ use engine::planner::{Decision, NewTasks, Planner, Verdict};
 use engine::{Actor, Command, Effect, Envelope, Reply, State, Timestamp};
 use playbook::manifest::{
     Expression, Kind, Limits, Manifest, Need, NeedState, OnFailure, Over, Retry, Rule, Step, Strategy,
-    TargetSet, TargetSource, Template, Timeout,
+    TargetSet, TargetSource, Template, Timeout, Wave,
 };
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -184,6 +184,7 @@ impl World {
                 NewTasks::Each(tasks) => format!("open {} from {from}: {} tasks", name(step), tasks.len()),
             },
             Decision::Assign { step, .. } => format!("assign {}", name(step)),
+            Decision::Soak { step, .. } => format!("soak {}", name(step)),
             Decision::Judge { step, verdicts, .. } => {
                 let all: Vec<_> = verdicts
                     .iter()
@@ -673,7 +674,7 @@ impl World {
     }
 }
 
-/// A step: NAME action=host.info [over=all] [needs=a,b.done] [parallel=2] [retry=2/1000] [queue=ms] [attempt=ms]
+/// A step: NAME action=host.info [over=all] [needs=a,b.done] [parallel=2] [canary=1] [waves=1,10%] [soak=ms] [retry=2/1000] [queue=ms] [attempt=ms]
 /// [total=ms] [heartbeat=ms] [delay=ms] [continue=1] | when EXPR | expect EXPR | fail EXPR | again EXPR |
 /// foreach EXPR | host EXPR | with NAME EXPR
 pub fn step(manifest: &Manifest, text: &str) -> Step {
@@ -723,6 +724,17 @@ pub fn step(manifest: &Manifest, text: &str) -> Step {
                 }
             }
             "parallel" => step.strategy.max_parallel = ms().map(|n| n as u32),
+            "canary" => step.strategy.canary = ms().map(|n| n as u32),
+            "soak" => step.strategy.soak_ms = ms().expect("ms"),
+            "waves" => {
+                step.strategy.waves = value
+                    .split(',')
+                    .map(|wave| match wave.strip_suffix('%') {
+                        Some(share) => Wave::Percent(share.parse().expect("a share")),
+                        None => Wave::Count(wave.parse().expect("a count")),
+                    })
+                    .collect();
+            }
             "retry" => {
                 let (max, pause) = value.split_once('/').expect("max/ms");
                 step.retry = Some(Retry {
