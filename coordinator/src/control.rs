@@ -248,6 +248,7 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::Sessions { .. }
         | Command::Plan(_)
         | Command::Reports { .. }
+        | Command::Calls(_)
         | Command::Custody(_)
         | Command::Tick => true,
         // A repeat of these would be refused, or answered otherwise, though the first was carried out.

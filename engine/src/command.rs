@@ -157,6 +157,8 @@ pub enum Command {
         /// In the order in which each agent said them.
         reports: Vec<Report>,
     },
+    /// How calls ended that the leader carried out.
+    Calls(Vec<CallEnded>),
     /// Evidence that is on enough disks.
     Custody(Box<Custody>),
     /// Nothing but the time: deadlines up to it fire.
@@ -234,6 +236,15 @@ pub struct Report {
     pub key: AttemptKey,
     /// What.
     pub body: ReportBody,
+}
+
+/// How one call ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallEnded {
+    /// The attempt.
+    pub key: AttemptKey,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// The two things an agent says of an attempt.

@@ -38,10 +38,14 @@ pub const FINISHED_TASK_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Custody records. At the bound new evidence is refused.
 pub const CUSTODY_RECORDS_MAX: usize = 1_000_000;
 
+/// Calls of one step that are in flight when the playbook says nothing.
+pub const CALLS_PARALLEL_DEFAULT: u32 = 32;
 /// How long a task waits for its host when the playbook says nothing.
 pub const QUEUE_MS_DEFAULT: u64 = 60 * 60 * 1000;
 /// How long an attempt may run when neither the playbook nor the catalogue says anything.
 pub const ATTEMPT_MS_DEFAULT: u64 = 10 * 60 * 1000;
+/// How long the delivery of a message may take.
+pub const NOTIFY_MS_DEFAULT: u64 = 30 * 1000;
 /// How long after its last moment to start an attempt may still be reported as started: covers the
 /// agent's own clock and the way to the log.
 pub const START_GRACE_MS: u64 = 10 * 1000;

@@ -217,6 +217,15 @@ impl State {
                 if status.is_end() {
                     continue;
                 }
+                if run.steps[number].is_call() {
+                    match status {
+                        TaskStatus::Waiting => run.steps[number].ready.insert(item),
+                        TaskStatus::Started => run.steps[number].calls.insert(item),
+                        TaskStatus::Judging => run.steps[number].judging.insert(item),
+                        _ => false,
+                    };
+                    continue;
+                }
                 let agent = run
                     .agent_of(step, item)
                     .and_then(|id| self.agents.get_mut(id))

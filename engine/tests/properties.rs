@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use world::World;
 
-const PLAYBOOKS: [&[&str]; 3] = [
+const PLAYBOOKS: [&[&str]; 4] = [
     &[
         "playbook p",
         "step one parallel=2 retry=1/500 queue=5000 attempt=4000 continue=1",
@@ -29,16 +29,34 @@ const PLAYBOOKS: [&[&str]; 3] = [
         "playbook s",
         "step lone action=process.kill queue=1000 | with processes [{\"pid\":7,\"start_ticks\":1}]",
     ],
+    &[
+        "| playbook: c",
+        "| version: 1",
+        "| steps:",
+        "|   call: {do: http.call, with: {connection: x, method: PUT, path: /x}, retry: {max: 1, initial: 1s}, timeout: {attempt: 3s}}",
+        "|   each:",
+        "|     needs: [call.done]",
+        "|     foreach: {in: '[1, 2, 3]', as: num, max_parallel: 2}",
+        "|     do: http.call",
+        "|     with: {connection: x, method: GET, path: '/${num}'}",
+        "|     timeout: {total: 9s}",
+        "|     on_failure: continue",
+        "|   again:",
+        "|     needs: [each.done]",
+        "|     loop: {while: 'round.index == 0 || size(steps.ping.failed) > 0', max: 3, body: {ping: {do: http.call, with: {connection: x, method: GET, path: /}, on_failure: continue}}}",
+        "|   tell: {needs: [again.done], notify: {to: ['log:a', 'log:b'], text: hello}, on_failure: continue}",
+        "yaml c",
+    ],
 ];
 
 /// One thing that happens, from three random bytes.
 fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
     let host = a % 4;
     let task = pick(world, a, b);
-    let line = match what % 18 {
+    let line = match what % 20 {
         0 | 1 => {
             let n = world.log.len();
-            format!("run run{n} {}", ["p", "q", "s"][usize::from(a % 3)])
+            format!("run run{n} {}", ["p", "q", "s", "c"][usize::from(a % 4)])
         }
         2 => format!("attach a{host} node={} session={}", 1 + b % 3, world.log.len()),
         3 => format!(
@@ -74,6 +92,13 @@ fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
             Some(task) => format!("started {task}"),
             None => return,
         },
+        18 | 19 => match call(world, a) {
+            Some(call) => {
+                let how = ["succeeded", "succeeded", "failed", "cancelled", "unknown"][usize::from(b % 5)];
+                format!("called {call} {how}")
+            }
+            None => return,
+        },
         15 => match task {
             Some(task) => format!("ended {task} failed by=a{host}"),
             None => return,
@@ -102,6 +127,17 @@ fn pick(world: &World, a: u8, b: u8) -> Option<String> {
         .to_owned();
     let item = if b == 255 { 0 } else { assignment.key.task.item };
     Some(format!("{run}/{}/{item}", assignment.step))
+}
+
+/// A call that the leader has to make.
+fn call(world: &World, a: u8) -> Option<String> {
+    let runs: Vec<_> = world.state.active_runs().map(|run| run.id).collect();
+    let calls: Vec<_> = runs.iter().flat_map(|run| world.state.calls(run)).collect();
+    let call = calls.get(usize::from(a) % calls.len().max(1))?;
+    let run = String::from_utf8_lossy(call.key.task.run.0.as_bytes())
+        .trim_end_matches('\0')
+        .to_owned();
+    Some(format!("{run}/{}/{}", call.step, call.key.task.item))
 }
 
 fn live(script: &[(u8, u8, u8)]) -> World {

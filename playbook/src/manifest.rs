@@ -651,13 +651,10 @@ impl Manifest {
         for step in self.steps.iter().chain(&self.finally) {
             let mut not = |what: &str| all.push(format!("{what} (step {})", step.name));
             match &step.kind {
-                Kind::Do { .. } if matches!(step.over, Over::Once | Over::ForEach { host: None, .. }) => {
-                    not("an action on the coordinator");
-                }
-                Kind::Ask { .. } | Kind::Notify { .. } | Kind::WaitEvent { .. } | Kind::Playbook { .. } => {
+                Kind::Ask { .. } | Kind::WaitEvent { .. } | Kind::Playbook { .. } => {
                     not(step.kind.name());
                 }
-                Kind::Do { .. } | Kind::Decide { .. } | Kind::Score { .. } => {}
+                Kind::Do { .. } | Kind::Notify { .. } | Kind::Decide { .. } | Kind::Score { .. } => {}
             }
             if step.gate.is_some() {
                 not("gate");

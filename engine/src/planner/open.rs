@@ -13,7 +13,9 @@ use super::run::Plan;
 use super::scope::Sources;
 use crate::command::TaskError;
 use crate::id::AgentId;
-use crate::limits::{ATTEMPT_MS_DEFAULT, COMMAND_BYTES, PARAMETERS_BYTES_MAX, STEP_TASKS_MAX};
+use crate::limits::{
+    ATTEMPT_MS_DEFAULT, COMMAND_BYTES, NOTIFY_MS_DEFAULT, PARAMETERS_BYTES_MAX, STEP_TASKS_MAX,
+};
 use crate::state::StepStatus;
 use crate::state::groups;
 use crate::state::steps::Shared;
@@ -26,9 +28,11 @@ struct Opening {
 
 /// What a step's tasks go over.
 enum Items {
+    /// Nothing: one call.
+    Once,
     /// The hosts of the set, in its order.
     Hosts,
-    /// Values, each with the position of its host.
+    /// Values, each with the position of its host; of calls any.
     Values(Vec<(Value, u32)>),
 }
 
@@ -70,6 +74,16 @@ impl Plan<'_> {
                 }
                 Err(why) => self.close(step, StepStatus::Failed, &why),
             },
+            Kind::Notify { to, severity, text } => {
+                match self.messages(declared, to, severity.as_ref(), text, 0) {
+                    Ok(opening) => {
+                        self.push_tasks(step, 0, opening);
+                        self.set_running(step);
+                        false
+                    }
+                    Err(why) => self.close(step, StepStatus::Failed, &why),
+                }
+            }
             // `start_run` refused what is not built.
             other => self.close(
                 step,
@@ -83,15 +97,18 @@ impl Plan<'_> {
     /// made of again. (It cannot have changed, but for facts and labels.)
     pub(super) fn open_more(&mut self, step: u16, from: u32) {
         let declared = self.run.declared(step);
-        if let Kind::Do { action, with } = &declared.kind {
-            match self.opening(declared, action, with, from) {
-                Ok(opening) => self.push_tasks(step, from, opening),
-                Err(reason) => self.decisions.push(Decision::Stop {
-                    run: self.run.id,
-                    step,
-                    reason,
-                }),
-            }
+        let opening = match &declared.kind {
+            Kind::Do { action, with } => self.opening(declared, action, with, from),
+            Kind::Notify { to, severity, text } => self.messages(declared, to, severity.as_ref(), text, from),
+            _ => Err("it has no tasks".into()),
+        };
+        match opening {
+            Ok(opening) => self.push_tasks(step, from, opening),
+            Err(reason) => self.decisions.push(Decision::Stop {
+                run: self.run.id,
+                step,
+                reason,
+            }),
         }
         self.hold(step);
     }
@@ -162,12 +179,16 @@ impl Plan<'_> {
         }
         let scope = self.scope(&sources);
         let (set, items) = self.items(declared, &scope)?;
-        let hosts = &self
-            .run
-            .targets
-            .get(set)
-            .ok_or_else(|| format!("there is no target set {set}"))?[..];
+        let hosts = match set {
+            "" => &[][..],
+            set => &self
+                .run
+                .targets
+                .get(set)
+                .ok_or_else(|| format!("there is no target set {set}"))?[..],
+        };
         let total = match &items {
+            Items::Once => 1,
             Items::Hosts => hosts.len(),
             Items::Values(values) => values.len(),
         };
@@ -193,6 +214,7 @@ impl Plan<'_> {
         };
         let until = groups::group_end(&declared.strategy, shared.total, from);
         let tasks = match items {
+            Items::Once => NewTasks::Hosts { count: 1 },
             Items::Hosts if !own => NewTasks::Hosts { count: until - from },
             Items::Hosts => NewTasks::Each(
                 (from..until)
@@ -221,11 +243,67 @@ impl Plan<'_> {
         Ok(Opening { shared, tasks })
     }
 
+    /// One call for each of those that are told, so that one is told again without the others.
+    fn messages(
+        &self,
+        declared: &Step,
+        to: &[Template],
+        severity: Option<&Template>,
+        text: &Template,
+        from: u32,
+    ) -> Result<Opening, String> {
+        let mut sources = Sources::default();
+        to.iter()
+            .chain(severity)
+            .chain([text])
+            .for_each(|t| sources.add_template(t));
+        let scope = self.scope(&sources);
+        let render = |what: &str, template: &Template| {
+            scope
+                .render(template)
+                .map_err(|why| format!("expression: {what}: {why}"))
+        };
+        let severity = match severity {
+            Some(template) => render("severity", template)?,
+            None => Value::Null,
+        };
+        let text = render("text", text)?;
+        let mut tasks = Vec::new();
+        for one in to.iter().skip(from as usize) {
+            let to = render("to", one)?;
+            let parameters = canonical_json(&json!({"to": to, "severity": severity, "text": text}));
+            if parameters.len() > PARAMETERS_BYTES_MAX {
+                let size = parameters.len();
+                return Err(format!(
+                    "parameters: {size} bytes, of at most {PARAMETERS_BYTES_MAX}"
+                ));
+            }
+            tasks.push(NewTask {
+                host: 0,
+                item: Some(canonical_json(&to).into()),
+                parameters: Some(parameters.into()),
+                born: None,
+            });
+        }
+        let shared = Shared {
+            total: to.len() as u32,
+            set: String::new(),
+            impact: catalogue::Impact::Observe,
+            urgent: true,
+            attempt_ms: declared.timeout.attempt_ms.unwrap_or(NOTIFY_MS_DEFAULT),
+            parameters: None,
+        };
+        Ok(Opening {
+            shared,
+            tasks: NewTasks::Each(tasks),
+        })
+    }
+
     /// The set that a step's hosts are of, and its items.
     fn items<'a>(&self, declared: &'a Step, scope: &Scope<'_>) -> Result<(&'a str, Items), String> {
         let (list, name, distinct, host) = match &declared.over {
             Over::Targets(set) => return Ok((set, Items::Hosts)),
-            Over::Once => return Err("an agent's action needs `targets`".into()),
+            Over::Once => return Ok(("", Items::Once)),
             Over::ForEach {
                 list,
                 name,
@@ -233,14 +311,6 @@ impl Plan<'_> {
                 host,
             } => (list, name, *distinct, host),
         };
-        let host = host
-            .as_ref()
-            .ok_or("an agent's action over a list needs `host`")?;
-        let hosts = self
-            .run
-            .targets
-            .get(&host.within)
-            .ok_or("its target set was not resolved")?;
         let values = match scope.eval(list).map_err(|e| format!("expression: {e}"))? {
             Value::Array(values) => values,
             other => {
@@ -257,6 +327,15 @@ impl Plan<'_> {
             if distinct && !seen.insert(canonical_json(&value)) {
                 continue;
             }
+            let Some(host) = host else {
+                items.push((value, 0));
+                continue;
+            };
+            let hosts = self
+                .run
+                .targets
+                .get(&host.within)
+                .ok_or("its target set was not resolved")?;
             let mut child = scope.child();
             child.bind(name, &value);
             let id = child.eval(&host.id).map_err(|e| format!("expression: {e}"))?;
@@ -267,7 +346,8 @@ impl Plan<'_> {
                 .ok_or_else(|| format!("host {id} of an item is not in the frozen set {}", host.within))?;
             items.push((value, at as u32));
         }
-        Ok((&host.within, Items::Values(items)))
+        let set = host.as_ref().map_or("", |host| host.within.as_str());
+        Ok((set, Items::Values(items)))
     }
 
     #[expect(
@@ -294,7 +374,9 @@ impl Plan<'_> {
             return task;
         }
         let mut scope = base.child();
-        self.bind_host(&mut scope, sources, &hosts[host as usize], host);
+        if let Some(agent) = hosts.get(host as usize) {
+            self.bind_host(&mut scope, sources, agent, host);
+        }
         if let (Some(item), Over::ForEach { name, .. }) = (item, &declared.over) {
             scope.bind(name, item);
         }

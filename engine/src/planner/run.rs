@@ -176,7 +176,7 @@ impl<'a> Plan<'a> {
             self.next_group(step, opened);
             return false;
         }
-        let max = strategy.max_parallel.unwrap_or(u32::MAX);
+        let max = self.run.parallel_max(step);
         if !state.ready.is_empty() && counts.in_flight() < max {
             self.decisions.push(Decision::Assign {
                 run: self.run.id,
@@ -295,11 +295,16 @@ impl<'a> Plan<'a> {
                 TaskStatus::Failed | TaskStatus::Expired | TaskStatus::Cancelled
             );
             let error = error.filter(|_| failed)?;
-            let agent = self.run.agent_of(step, item)?;
-            Some(format!("{agent}: {}: {}", error.code, error.message))
+            let place = match (self.run.agent_of(step, item), &self.run.task(step, item).item) {
+                (Some(agent), _) => agent.to_string(),
+                (None, Some(item)) => short(item),
+                (None, None) => return Some(format!("{}: {}", error.code, error.message)),
+            };
+            Some(format!("{place}: {}: {}", error.code, error.message))
         });
         let total = counts.total();
         match first {
+            Some(first) if total == 1 && self.run.steps[usize::from(step)].is_call() => first,
             Some(first) => format!("{failed} of {total} tasks failed, the first on {first}"),
             None => format!("{failed} of {total} tasks failed"),
         }
@@ -389,6 +394,14 @@ impl<'a> Plan<'a> {
             outputs: canonical_json(&Value::Object(outputs)).into(),
             problem,
         });
+    }
+}
+
+/// An item, as a failure names it.
+fn short(item: &str) -> String {
+    match item.char_indices().nth(60) {
+        None => item.to_owned(),
+        Some((end, _)) => format!("{}...", &item[..end]),
     }
 }
 

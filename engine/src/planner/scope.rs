@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use playbook::eval::Scope;
-use playbook::manifest::{Expression, Template, TextPart};
+use playbook::manifest::{Expression, Over, Template, TextPart};
 use serde_json::{Map, Value, json};
 
 use super::run::Plan;
@@ -108,10 +108,15 @@ impl Plan<'_> {
             StepStatus::Waiting | StepStatus::Running => "pending",
             ended => ended.as_str(),
         };
+        // A step that happens once has its one task's output, where it is not what it thought out itself.
+        let once = (state.is_call() && matches!(self.run.declared(step).over, Over::Once))
+            .then(|| state.tasks.first().and_then(|task| task.output.as_ref()))
+            .flatten();
         let output = self
             .outputs
             .get(&step)
             .or(state.output.as_ref())
+            .or(once)
             .map_or(Value::Null, |text| parsed(text));
         let mut lists: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         for name in ["items", "ok", "failed", "unknown"] {

@@ -1,4 +1,5 @@
-//! What an agent has been told to do and has not ended: served from any node's own state.
+//! What an agent has been told to do and has not ended: served from any node's own state. And what the leader has
+//! to do itself.
 
 use std::sync::Arc;
 
@@ -66,6 +67,18 @@ impl State {
             .tasks
             .get(key.task.item as usize)?;
         assignment_of(run, key.task, task).filter(|a| a.key == *key)
+    }
+
+    /// The calls of a run that the leader has to carry out, or to stop. Costs what they are many.
+    pub fn calls(&self, run: &RunId) -> Vec<Assignment> {
+        let Some(run) = self.runs.get(run) else {
+            return Vec::new();
+        };
+        let steps = run.steps.iter().enumerate();
+        steps
+            .flat_map(|(step, state)| state.calls.iter().map(move |item| (step as u16, *item)))
+            .filter_map(|(step, item)| assignment_of(run, run.key(step, item), run.task(step, item)))
+            .collect()
     }
 
     /// The number of a run's step, by its name.

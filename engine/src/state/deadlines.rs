@@ -99,11 +99,8 @@ impl Run {
     pub(super) fn wait_again(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
         self.steps[usize::from(step)].set_status(item, TaskStatus::Waiting);
         self.task_mut(step, item).queued_at = around.now;
-        if around
-            .agents
-            .get_of(self, step, item)
-            .is_some_and(|agent| agent.is_online())
-        {
+        let agent = around.agents.get_of(self, step, item);
+        if self.steps[usize::from(step)].is_call() || agent.is_some_and(|agent| agent.is_online()) {
             self.steps[usize::from(step)].ready.insert(item);
         }
         self.set_wake(step, item, around);

@@ -163,7 +163,8 @@ impl Run {
         match (state.status, shared) {
             _ if refused || state.stopped || state.is_timed() => return false,
             (StepStatus::Waiting, Some(shared)) if from == 0 => {
-                if shared.total as usize > STEP_TASKS_MAX || !self.targets.contains_key(&shared.set) {
+                let has_set = shared.is_call() || self.targets.contains_key(&shared.set);
+                if shared.total as usize > STEP_TASKS_MAX || !has_set {
                     return false;
                 }
                 state.shared = Some(shared.clone());
@@ -184,7 +185,10 @@ impl Run {
             .expect("an open step has what its tasks share");
         let room = groups::group_end(&strategy, shared.total, from).saturating_sub(from);
         (state.due_at, state.due) = (None, false);
-        let hosts = self.targets[&shared.set].len() as u32;
+        let hosts = match shared.is_call() {
+            true => shared.total,
+            false => self.targets[&shared.set].len() as u32,
+        };
         match tasks {
             NewTasks::Hosts { count } => {
                 for host in (from..hosts).take((*count).min(room) as usize) {
@@ -217,7 +221,7 @@ impl Run {
 
     /// Hands out ready tasks, in order, as many as the step's `max_parallel` leaves room for.
     fn assign_ready(&mut self, step: u16, around: &mut Around<'_>) -> usize {
-        let max = self.declared(step).strategy.max_parallel.unwrap_or(u32::MAX);
+        let max = self.parallel_max(step);
         let state = &self.steps[usize::from(step)];
         let room = max.saturating_sub(state.counts.in_flight()) as usize;
         let ready: Vec<u32> = state.ready.iter().copied().take(room).collect();

@@ -66,6 +66,11 @@ impl Run {
             );
             return;
         }
+        if self.steps[usize::from(step)].is_call() {
+            self.steps[usize::from(step)].ready.insert(item);
+            self.set_wake(step, item, around);
+            return;
+        }
         let key = self.key(step, item);
         let agent = self
             .agent_of(step, item)
@@ -99,6 +104,11 @@ impl Run {
         task.reported = false;
         task.output = None;
         let attempt = task.attempt;
+        if self.steps[usize::from(step)].is_call() {
+            // The leader has it with this entry.
+            self.start(step, item, around);
+            return;
+        }
         self.set_wake(step, item, around);
         self.tell_agent(step, item, around);
         around
@@ -106,7 +116,7 @@ impl Run {
             .push(self.id, step, item, TaskEvent::Assign { attempt });
     }
 
-    /// Its agent began.
+    /// Its agent, or the leader, began.
     pub(crate) fn start(&mut self, step: u16, item: u32, around: &mut Around<'_>) {
         self.steps[usize::from(step)].set_status(item, TaskStatus::Started);
         let task = self.task_mut(step, item);
@@ -211,10 +221,8 @@ impl Run {
     pub(crate) fn may_retry(&self, step: u16, item: u32, agents: &Agents) -> bool {
         let task = self.task(step, item);
         let state = &self.steps[usize::from(step)];
-        let denied = self
-            .agent_of(step, item)
-            .and_then(|id| agents.get(id))
-            .is_none_or(|agent| agent.revoked.is_some());
+        let agent = self.agent_of(step, item).and_then(|id| agents.get(id));
+        let denied = !state.is_call() && agent.is_none_or(|agent| agent.revoked.is_some());
         let retries = self.declared(step).retry.as_ref().map_or(0, |retry| retry.max);
         let cancelled = self.status == RunStatus::Cancelling && !self.is_finally(step);
         task.attempt <= retries

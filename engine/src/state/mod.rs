@@ -158,6 +158,7 @@ impl State {
             Command::CancelRun { run, reason } => self.cancel_run(*run, reason, turn),
             Command::Plan(decisions) => Ok(self.decide(decisions, turn)),
             Command::Reports { reports, .. } => Ok(self.reports(reports, turn)),
+            Command::Calls(ended) => self.calls_ended(ended, turn),
             Command::Custody(custody) => self.take_custody(custody, turn),
             Command::Tick => {
                 self.fire(turn);

@@ -1,8 +1,10 @@
 //! What agents say of their attempts. Taken only from the task's agent, for its current attempt, with the
 //! fencing token of the entry that assigned it; the first final word wins.
 
-use crate::command::{OutcomeStatus, Report, ReportBody};
+use crate::command::{Actor, CallEnded, OutcomeStatus, Report, ReportBody};
 use crate::effect::Reply;
+use crate::error::Refusal;
+use crate::id::AttemptKey;
 use crate::state::audit::TaskEvent;
 use crate::state::outbox::Around;
 use crate::state::runs::Run;
@@ -21,6 +23,22 @@ impl State {
             .collect();
         Reply::Reports(answers)
     }
+
+    /// The same of calls, from the leader only.
+    pub(super) fn calls_ended(&mut self, ended: &[CallEnded], turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        if *turn.actor != Actor::Leader {
+            return Err(Refusal::Invalid("only the leader carries out calls".into()));
+        }
+        let answers = ended
+            .iter()
+            .map(|call| {
+                self.with_run(call.key.task.run, turn, |run, around| run.take_call(call, around))
+                    .unwrap_or_else(|| Err("there is no such run".into()))
+                    .err()
+            })
+            .collect();
+        Ok(Reply::Reports(answers))
+    }
 }
 
 impl Run {
@@ -31,17 +49,34 @@ impl Run {
             return Err("the run is long over".into());
         }
         match self.agent_of(step, item) {
-            None => return Err("there is no such task".into()),
-            Some(agent) if *agent != report.agent => {
-                return Err("the task is another agent's".into());
-            }
-            Some(_) => {}
+            None => Err("there is no such task".into()),
+            Some(agent) if *agent != report.agent => Err("the task is another agent's".into()),
+            Some(_) => self.take_word(&report.key, &report.body, around),
         }
+    }
+
+    fn take_call(&mut self, call: &CallEnded, around: &mut Around<'_>) -> Result<(), String> {
+        let step = self.steps.get(usize::from(call.key.task.step));
+        if self.trimmed
+            || step.is_none_or(|step| !step.is_call() || step.tasks.len() <= call.key.task.item as usize)
+        {
+            return Err("there is no such call".into());
+        }
+        self.take_word(&call.key, &ReportBody::Ended(call.outcome.clone()), around)
+    }
+
+    fn take_word(
+        &mut self,
+        key: &AttemptKey,
+        body: &ReportBody,
+        around: &mut Around<'_>,
+    ) -> Result<(), String> {
+        let (step, item) = (key.task.step, key.task.item);
         let task = self.task(step, item);
-        if (task.attempt, task.token) != (report.key.attempt, report.key.token) {
-            return Err(format!("attempt {} is not the current one", report.key.attempt));
+        if (task.attempt, task.token) != (key.attempt, key.token) {
+            return Err(format!("attempt {} is not the current one", key.attempt));
         }
-        match (&report.body, task.status) {
+        match (body, task.status) {
             (ReportBody::Started, TaskStatus::Assigned) => {
                 self.start(step, item, around);
                 self.touch(around);
@@ -62,7 +97,7 @@ impl Run {
                         ReportBody::Started => "started",
                         ReportBody::Ended(outcome) => said(outcome.status),
                     };
-                    let attempt = report.key.attempt;
+                    let attempt = key.attempt;
                     self.steps[usize::from(step)].tasks[item as usize].late = true;
                     around
                         .events
@@ -71,7 +106,7 @@ impl Run {
                 Err(if status.is_end() {
                     format!("the task is over: {}", status.as_str())
                 } else {
-                    format!("attempt {} is over", report.key.attempt)
+                    format!("attempt {} is over", key.attempt)
                 })
             }
         }

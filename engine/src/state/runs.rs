@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::command::TaskError;
 use crate::id::{AgentId, Digest, RunId};
-use crate::limits::FINISHED_TASK_BYTES_MAX;
+use crate::limits::{CALLS_PARALLEL_DEFAULT, FINISHED_TASK_BYTES_MAX};
 use crate::state::steps::{StepState, StepStatus};
 use crate::state::tasks::Task;
 use crate::time::Timestamp;
@@ -155,6 +155,9 @@ impl TaskView<'_> {
     }
 }
 
+/// What a `notify` does with each of those that it tells.
+pub const NOTIFY: &str = "notify";
+
 impl Run {
     /// What it follows.
     pub fn manifest(&self) -> &Arc<Manifest> {
@@ -171,6 +174,16 @@ impl Run {
             .expect("a run has the steps of its manifest")
     }
 
+    /// How many of a step's tasks may be in flight. The leader is one, and other systems are not ours: calls are
+    /// bounded also where the playbook says nothing.
+    pub(crate) fn parallel_max(&self, step: u16) -> u32 {
+        let default = match self.steps[usize::from(step)].is_call() {
+            true => CALLS_PARALLEL_DEFAULT,
+            false => u32::MAX,
+        };
+        self.declared(step).strategy.max_parallel.unwrap_or(default)
+    }
+
     /// Whether a step is one of `finally`.
     pub fn is_finally(&self, step: u16) -> bool {
         usize::from(step) >= self.manifest.steps.len()
@@ -181,6 +194,7 @@ impl Run {
         let kind = &self.declared(step).kind;
         match kind {
             Kind::Do { action, .. } => (kind.name(), Some(action)),
+            Kind::Notify { .. } => (kind.name(), Some(NOTIFY)),
             _ => (kind.name(), None),
         }
     }

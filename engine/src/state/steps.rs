@@ -54,7 +54,8 @@ impl StepStatus {
 pub struct Shared {
     /// How many tasks there will be, if it is not stopped before.
     pub total: u32,
-    /// The target set that the tasks' hosts are positions of.
+    /// The target set that the tasks' hosts are positions of. Empty: they are calls, which the leader carries
+    /// out itself.
     pub set: String,
     /// Of the action.
     pub impact: catalogue::Impact,
@@ -65,6 +66,13 @@ pub struct Shared {
     /// The parameters, JSON, of every task that has none of its own.
     #[serde(default)]
     pub parameters: Option<Arc<str>>,
+}
+
+impl Shared {
+    /// The tasks are carried out by the leader, on no host.
+    pub fn is_call(&self) -> bool {
+        self.set.is_empty()
+    }
 }
 
 /// A step of a run.
@@ -96,6 +104,9 @@ pub struct StepState {
     /// Derived: waiting tasks whose agents have a session.
     #[serde(skip)]
     pub ready: BTreeSet<u32>,
+    /// Derived: calls that the leader has to carry out.
+    #[serde(skip)]
+    pub calls: BTreeSet<u32>,
     /// Derived: tasks that are judged.
     #[serde(skip)]
     pub judging: BTreeSet<u32>,
@@ -117,8 +128,14 @@ impl StepState {
             tasks: Vec::new(),
             counts: TaskCounts::default(),
             ready: BTreeSet::new(),
+            calls: BTreeSet::new(),
             judging: BTreeSet::new(),
         }
+    }
+
+    /// Its tasks are carried out by the leader, on no host.
+    pub fn is_call(&self) -> bool {
+        self.shared.as_ref().is_some_and(Shared::is_call)
     }
 
     /// Every task that it will have is there.
@@ -140,6 +157,13 @@ impl StepState {
         let from = std::mem::replace(&mut task.status, to);
         *self.counts.of_mut(from) -= 1;
         *self.counts.of_mut(to) += 1;
+        if self.is_call() {
+            match (from, to) {
+                (_, TaskStatus::Started) => self.calls.insert(item),
+                (TaskStatus::Started, _) => self.calls.remove(&item),
+                _ => false,
+            };
+        }
         if from == TaskStatus::Judging {
             self.judging.remove(&item);
         }

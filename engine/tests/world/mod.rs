@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engine::command::{
-    Custody, NodeInfo, Outcome, OutcomeStatus, Report, ReportBody, SessionClosed, SessionOpened, StartRun,
-    TaskError,
+    CallEnded, Custody, NodeInfo, Outcome, OutcomeStatus, Report, ReportBody, SessionClosed, SessionOpened,
+    StartRun, TaskError,
 };
 use engine::id::{AgentId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
 use engine::planner::{Decision, NewTasks, Planner, Verdict};
@@ -462,6 +462,13 @@ impl World {
                     reason: "enough".into(),
                 },
             ),
+            // called RUN/STEP/ITEM[#ATTEMPT] STATUS [OUTPUT] [code=CODE]: the leader made a call.
+            "called" => {
+                let key = self.key(plain[0]);
+                let outcome = outcome(&plain, &named);
+                let ended = vec![CallEnded { key, outcome }];
+                self.ask(Actor::Leader, Command::Calls(ended));
+            }
             // started RUN/STEP/ITEM[#ATTEMPT] [by=agent]
             "started" | "ended" => {
                 let key = self.key(plain[0]);
@@ -478,25 +485,7 @@ impl World {
                 let body = if verb == "started" {
                     ReportBody::Started
                 } else {
-                    let status = match plain[1] {
-                        "succeeded" => OutcomeStatus::Succeeded,
-                        "failed" => OutcomeStatus::Failed,
-                        "cancelled" => OutcomeStatus::Cancelled,
-                        "unknown" => OutcomeStatus::Unknown,
-                        other => panic!("no outcome {other}"),
-                    };
-                    let error = (status != OutcomeStatus::Succeeded).then(|| TaskError {
-                        code: (*named.get("code").unwrap_or(&"broken")).into(),
-                        message: "as told".into(),
-                    });
-                    let output = plain
-                        .get(2)
-                        .map_or(Value::Null, |t| serde_json::from_str(t).expect("JSON"));
-                    ReportBody::Ended(Outcome {
-                        status,
-                        output,
-                        error,
-                    })
+                    ReportBody::Ended(outcome(&plain, &named))
                 };
                 let report = Report { agent: by, key, body };
                 self.ask(
@@ -600,6 +589,17 @@ impl World {
                             );
                         }
                     }
+                }
+            }
+            "calls" => {
+                let runs: Vec<_> = self.state.active_runs().map(|run| run.id).collect();
+                for call in runs.iter().flat_map(|run| self.state.calls(run)) {
+                    let stop = call.cancel.map_or(String::new(), |why| format!(" STOP({why})"));
+                    let _ = writeln!(
+                        self.out,
+                        "  {}/{}#{} {} {}{stop}",
+                        call.step, call.key.task.item, call.key.attempt, call.action, call.parameters
+                    );
                 }
             }
             "agents" => {
@@ -842,4 +842,27 @@ fn short(run: RunId) -> String {
     String::from_utf8_lossy(run.0.as_bytes())
         .trim_end_matches('\0')
         .to_owned()
+}
+
+/// How an attempt ended: STATUS [OUTPUT] [code=CODE].
+fn outcome(plain: &[&str], named: &BTreeMap<&str, &str>) -> Outcome {
+    let status = match plain[1] {
+        "succeeded" => OutcomeStatus::Succeeded,
+        "failed" => OutcomeStatus::Failed,
+        "cancelled" => OutcomeStatus::Cancelled,
+        "unknown" => OutcomeStatus::Unknown,
+        other => panic!("no outcome {other}"),
+    };
+    let error = (status != OutcomeStatus::Succeeded).then(|| TaskError {
+        code: (*named.get("code").unwrap_or(&"broken")).into(),
+        message: "as told".into(),
+    });
+    let output = plain
+        .get(2)
+        .map_or(Value::Null, |t| serde_json::from_str(t).expect("JSON"));
+    Outcome {
+        status,
+        output,
+        error,
+    }
 }

@@ -126,6 +126,7 @@ impl Compiler {
         }
         if declared.impact > catalogue::Impact::Collect
             && declared.inverse.is_none()
+            && placed.step.compensate.is_none()
             && !declared.undoes_another()
         {
             self.problem(
