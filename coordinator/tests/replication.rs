@@ -386,7 +386,7 @@ async fn a_damaged_log_keeps_the_node_from_starting() {
         .unwrap()
         .to_string();
     assert!(
-        error.contains("damaged") && error.contains("new learner"),
+        error.contains("damaged") && error.contains("replace this member by a new one"),
         "{error}"
     );
 }
