@@ -8,6 +8,7 @@
 //! | `issue` | [`IssuingCa`]: one per role; composes all of a certificate but the key |
 //! | `identity` | [`Identity`]: a key and its chain, in memory and in a folder |
 //! | `roots` | [`Roots`]: the CAs that someone believes |
+//! | `document` | signatures of documents from elsewhere, by keys that are none of ours |
 //! | `files` | key files: 0600 in 0700, made exclusively, replaced in one step |
 //! | `init` | the offline birth of a cluster: the only way to a first operator |
 //! | `tls` | TLS 1.3, both sides |
@@ -20,6 +21,7 @@
 //! default that makes an operator.
 
 pub mod csr;
+pub mod document;
 pub mod files;
 pub mod identity;
 pub mod init;

@@ -3,6 +3,7 @@
 //! - [`check`]: whether a document keeps the standard's rules, all violations at once.
 //! - [`import`]: a document as a playbook in our language, for people to review. Nothing of it is carried out.
 //! - [`export`]: a playbook of ours as a document, which carries the text and is imported as it was.
+//! - [`signatures`]: what the signatures of a document were made over. `certs` verifies them.
 //!
 //! The official JSON schema is no judge: it lets pass what breaks the text (dangling references, branches without an
 //! end) and, read by its newer draft, refuses what keeps it. The rules here are those of the text.
@@ -19,6 +20,7 @@ mod import;
 mod jcs;
 mod json;
 mod repair;
+mod signature;
 mod violation;
 mod vocabulary;
 mod yaml;
@@ -28,6 +30,7 @@ pub use export::{Origin, export};
 pub use import::{Mapped, Note, Ruleset};
 pub use json::DOCUMENT_BYTES_MAX;
 pub use repair::Repair;
+pub use signature::{Key, Message, Signature, signatures};
 pub use violation::{Violation, Violations};
 
 /// Everything that a document violates, warnings included; empty: it is a CACAO 2.0 playbook.
