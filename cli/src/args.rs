@@ -52,7 +52,7 @@ pub enum Command {
     /// Make the tokens that let agents join.
     #[command(subcommand)]
     EnrollToken(EnrollToken),
-    /// Check playbooks and draw them, offline.
+    /// Check playbooks, draw them, and bring them in and out, offline.
     #[command(subcommand)]
     Playbook(Playbook),
     /// Say what a problem's code means, such as E0301, offline; without a code, list all.
@@ -185,6 +185,50 @@ pub enum Playbook {
         #[arg(long, value_name = "ID")]
         run: Option<String>,
     },
+    /// Read a playbook of another format and show it in our language. Nothing of it is carried out.
+    Import(Import),
+    /// Write a playbook in another format.
+    Export(Export),
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The format: OASIS CACAO 2.0.
+    #[arg(long, required = true)]
+    pub cacao: bool,
+    /// The document.
+    pub file: PathBuf,
+    /// Repair what can be repaired without guessing, and say what was.
+    #[arg(long)]
+    pub lenient: bool,
+    /// Refuse it unless this key has signed it: a public key or a certificate, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub signer: Option<PathBuf>,
+    /// A new file for the playbook; the document is kept beside it, byte for byte [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The format: OASIS CACAO 2.0.
+    #[arg(long, required = true)]
+    pub cacao: bool,
+    /// A file, or library:NAME.
+    #[arg(value_name = "FILE|library:NAME")]
+    pub playbook: String,
+    /// The author: a STIX identity.
+    #[arg(long, value_name = "identity--UUID")]
+    pub created_by: Option<String>,
+    /// When the playbook was first made [default: as --modified]
+    #[arg(long, value_name = "MOMENT")]
+    pub created: Option<String>,
+    /// When this version was made [default: now]
+    #[arg(long, value_name = "MOMENT")]
+    pub modified: Option<String>,
+    /// A new file [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

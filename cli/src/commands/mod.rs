@@ -3,6 +3,7 @@
 mod action;
 mod agent;
 mod audit;
+mod cacao;
 mod cluster;
 mod enroll_token;
 mod evidence;
@@ -38,6 +39,8 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Operator(command) => offline::operator(out, &command),
         Command::Coordinator(command) => offline::coordinator(out, &command),
         Command::Playbook(Playbook::Validate { playbooks }) => playbook::validate(out, &playbooks),
+        Command::Playbook(Playbook::Import(args)) => cacao::import(out, &args),
+        Command::Playbook(Playbook::Export(args)) => cacao::export(out, &args),
         Command::Playbook(Playbook::Graph { playbook, run: None }) => playbook::graph(out, &playbook, None),
         Command::Playbook(Playbook::Graph {
             playbook,
