@@ -129,6 +129,30 @@ fn what_would_be_a_guess_is_not_repaired() {
     }
 }
 
+/// YAML would read these as a number, a flag and nothing.
+#[test]
+fn names_are_names() {
+    for name in ["22", "no", "True", "null", "~", "0x1f", "1e3", "in", "loop"] {
+        let mut document = valid("branches");
+        document["name"] = name.into();
+        for step in document["workflow"]
+            .as_object_mut()
+            .expect("a workflow")
+            .values_mut()
+        {
+            step["name"] = name.into();
+        }
+        let variable = document["playbook_variables"]["__host__"].take();
+        document["playbook_variables"]["__no__"] = variable;
+        let text = document
+            .to_string()
+            .replace("__host__", "__no__")
+            .replace("\"__no__\":null,", "");
+        let imported = cacao::import(&text, Mode::Strict).unwrap_or_else(|all| panic!("{name}: {all}"));
+        compiles(name, &imported.mapped.text);
+    }
+}
+
 /// Every playbook of ours: the library, the examples, and one that `exported.json` shows.
 fn ours() -> Vec<(&'static str, &'static str)> {
     let mut all = playbook::library::all().to_vec();
@@ -213,12 +237,58 @@ fn another_tool_can_read_what_is_exported() {
 }
 
 fn compiles(name: &str, text: &str) {
-    if let Err(problems) = playbook::compile(text)
-        // `http.call` cannot run yet.
-        && problems.list.iter().any(|problem| problem.code != "E0103")
-    {
+    if let Err(problems) = playbook::compile(text) {
         panic!("{name}:\n{problems}\n{text}");
     }
+}
+
+/// Puts so many steps behind the start: one after the other, each in a branch of the one before, or all caught by one.
+fn chain(document: &mut Value, count: u64, nested: bool) {
+    let id = |kind: &str, n: u64| format!("{kind}--00000000-0000-4000-8000-{:012x}", 0x1000 + n);
+    let workflow = document["workflow"].as_object_mut().expect("a workflow");
+    let first = workflow["start--00000000-0000-4000-8000-000000000010"]["on_completion"].take();
+    let kind = if nested { "if-condition" } else { "action" };
+    for n in 0..count {
+        let mut step = workflow["action--00000000-0000-4000-8000-000000000011"].clone();
+        step["on_completion"] = if n + 1 < count {
+            id(kind, n + 1).into()
+        } else {
+            first.clone()
+        };
+        if nested {
+            let (end, inner) = (id("end", 0x1000 + n), step["on_completion"].take());
+            workflow.insert(end.clone(), serde_json::json!({"type": "end"}));
+            step = serde_json::json!({"type": kind, "condition": "__n__:value = 1", "on_true": inner, "on_completion": end});
+        }
+        workflow.insert(id(kind, n), step);
+    }
+    workflow["start--00000000-0000-4000-8000-000000000010"]["on_completion"] = id(kind, 0).into();
+    document["playbook_variables"] = serde_json::json!({"__n__": {"type": "integer", "external": true}});
+}
+
+/// Every step of a branch is asked how it ended: too many for one expression.
+#[test]
+fn what_becomes_more_than_we_take_is_refused() {
+    let mut document = valid("linear");
+    chain(&mut document, 60, false);
+    let workflow = document["workflow"].as_object_mut().expect("a workflow");
+    for (id, step) in workflow.iter_mut().filter(|(id, _)| id.starts_with("action--")) {
+        let next = step
+            .as_object_mut()
+            .expect("a step")
+            .remove("on_completion")
+            .expect("an edge");
+        step["on_success"] = next;
+        step["name"] = Value::from(id.as_str());
+    }
+    let handler = "action--00000000-0000-4000-8000-0000000000ff";
+    let mut last = workflow["action--00000000-0000-4000-8000-000000000012"].clone();
+    last.as_object_mut().expect("a step").remove("on_success");
+    last["on_completion"] = "end--00000000-0000-4000-8000-000000000013".into();
+    workflow.insert(handler.to_owned(), last);
+    document["workflow_exception"] = handler.into();
+    let refused = cacao::import(&document.to_string(), Mode::Strict).expect_err("too much");
+    assert_eq!(refused.list[0].code, "C0804", "{refused}");
 }
 
 fn changed(case: &Value) -> String {
@@ -246,6 +316,9 @@ fn changed(case: &Value) -> String {
             }
             other => panic!("{pointer}: {other:?}"),
         }
+    }
+    if let Some(count) = case["chain"].as_u64() {
+        chain(&mut document, count, case["nested"] == true);
     }
     document.to_string().replace("HUGE", &"x".repeat(600 << 10))
 }

@@ -303,8 +303,9 @@ pub(crate) const ALL: &[Explanation] = &[
     ),
     plain(
         "C0801",
-        "The playbook becomes too long",
-        "What is imported is read by people before it runs, so its text is bounded.",
+        "The playbook is too long",
+        "What is imported is read by people before it runs, so its text, its steps and how deep branches are in branches \
+         are bounded.",
     ),
     plain(
         "C0802",
@@ -316,6 +317,12 @@ pub(crate) const ALL: &[Explanation] = &[
         "A loop is within a loop",
         "Our language unrolls loops, and one within another has no bound that a reviewer could see. The inner one can be \
          a playbook of its own.",
+    ),
+    plain(
+        "C0804",
+        "What the document becomes is refused by our own compiler",
+        "Its rules hold and it was translated, but expressions become longer, or steps more, than a playbook can have. That \
+         happens where one step waits for how dozens of others ended.",
     ),
     plain(
         "C0901",

@@ -70,8 +70,8 @@ pub struct Imported {
 pub fn import(text: &str, mode: Mode) -> Result<Imported, Violations> {
     let mut document = json::read(text).map_err(|violation| Violations::from(*violation))?;
     let mut repairs = match mode {
-        Mode::Strict => Vec::new(),
-        Mode::Lenient => repair::repair(&mut document),
+        Mode::Lenient if check::too_many_steps(&document).is_none() => repair::repair(&mut document),
+        _ => Vec::new(),
     };
     let mut found = check::check(&document);
     if mode == Mode::Lenient {

@@ -19,6 +19,23 @@ pub(super) use value::decoded;
 use super::id::Id;
 use super::violation::{Path, Violation};
 
+/// Steps of one workflow: what people can review.
+pub(super) const STEPS_MAX: usize = 1_000;
+
+/// Whether a document has more steps than are looked at.
+pub(super) fn too_many_steps(document: &Value) -> Option<Violation> {
+    let steps = document
+        .get("workflow")
+        .and_then(Value::as_object)
+        .map_or(0, Map::len);
+    (steps > STEPS_MAX).then(|| Violation {
+        code: "C0801",
+        path: "$.workflow".to_owned(),
+        message: format!("{steps} steps are more than {STEPS_MAX}"),
+        hint: "split it into playbooks that use each other".to_owned(),
+    })
+}
+
 /// Everything that the document violates, warnings included, in the order of its parts.
 pub(super) fn check(document: &Value) -> Vec<Violation> {
     let Value::Object(root) = document else {
@@ -50,6 +67,9 @@ pub(super) fn check(document: &Value) -> Vec<Violation> {
             hint: "have its author bring it to 2.0: the versions before mean other things by the same words"
                 .to_owned(),
         }];
+    }
+    if let Some(violation) = too_many_steps(document) {
+        return vec![violation];
     }
     let mut checker = Checker {
         root,

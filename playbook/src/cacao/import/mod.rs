@@ -80,7 +80,7 @@ pub(super) fn map(root: &Map<String, Value>) -> Result<Mapped, Violations> {
     for note in &notes {
         line(&comment(&format!("Review {}: {}", note.id, note.message)));
     }
-    line(&format!("playbook: {name}"));
+    line(&format!("playbook: {}", quoted(&name)));
     line("version: 1");
     line(&format!("info: {}", info(root).flow()));
     let inputs = variables.inputs();
@@ -92,11 +92,12 @@ pub(super) fn map(root: &Map<String, Value>) -> Result<Mapped, Violations> {
             } else {
                 format!("   {}", comment(&description))
             };
-            line(&format!("  {name}: {}{about}", fields.flow()));
+            line(&format!("  {}: {}{about}", quoted(&name), fields.flow()));
         }
         for (name, about) in hosts {
             line(&format!(
-                "  {name}: {{type: list<host>, min: 1}}   {}",
+                "  {}: {{type: list<host>, min: 1}}   {}",
+                quoted(&name),
                 comment(&about)
             ));
         }
@@ -110,7 +111,8 @@ pub(super) fn map(root: &Map<String, Value>) -> Result<Mapped, Violations> {
         line("targets:");
         for (name, source) in sets {
             line(&format!(
-                "  {name}: {{hosts: {}}}",
+                "  {}: {{hosts: {}}}",
+                quoted(&name),
                 Yaml::expression(&source).flow()
             ));
         }
@@ -128,12 +130,27 @@ pub(super) fn map(root: &Map<String, Value>) -> Result<Mapped, Violations> {
         }
         .into());
     }
+    // What is exact can still be more than our language takes at once.
+    if let Err(problems) = crate::compile(&text) {
+        return Err(Violation {
+            code: "C0804",
+            path: "$.workflow".to_owned(),
+            message: format!("what it becomes is refused\n{}", problems.list[0]),
+            hint: "split it into playbooks that use each other".to_owned(),
+        }
+        .into());
+    }
     Ok(Mapped {
         name,
         text,
         notes,
         rulesets,
     })
+}
+
+/// A name of ours, quoted where YAML would read something else: `22`, `no`.
+fn quoted(name: &str) -> String {
+    Yaml::word(name).flow()
 }
 
 /// What is for people only.

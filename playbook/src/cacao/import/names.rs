@@ -5,6 +5,31 @@ use std::collections::BTreeSet;
 /// Of a step, so that a loop can put its own name and a round before it.
 const STEP_LENGTH_MAX: usize = 24;
 
+/// Words that CEL reads as something else than a name, or keeps for later.
+const RESERVED: &[&str] = &[
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+];
+
 /// Lower-case letters and digits, with `gap` between words, a letter first; empty where the text has none.
 pub(super) fn slug(text: &str, gap: char, length_max: usize) -> String {
     let mut slug = String::new();
@@ -34,7 +59,7 @@ impl Names {
         }
         let starts = wanted.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
         // What begins so is reserved by the language.
-        if !starts || wanted.starts_with(crate::eval::HERE_PREFIX) {
+        if !starts || wanted.starts_with(crate::eval::HERE_PREFIX) || RESERVED.contains(&wanted.as_str()) {
             wanted.insert(0, 'x');
         }
         self.unique(&wanted)
@@ -81,6 +106,7 @@ mod tests {
         assert_eq!(names.step("日本", "action--01"), "action01");
         assert_eq!(names.step("2 do", "x"), "x2_do");
         assert_eq!(names.step("scan 1", "x"), "scan1");
+        assert_eq!(names.step("True", "x"), "xtrue");
         assert_eq!(names.step("here_x", "x"), "xhere_x");
         assert_eq!(names.step(&"long ".repeat(20), "x"), "long_long_long_long_long");
         assert_eq!(slug("Web  proxy (EU)", '-', 63), "web-proxy-eu");

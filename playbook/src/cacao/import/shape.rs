@@ -25,6 +25,8 @@ pub(super) struct Shape<'a> {
     pub steps: BTreeMap<&'a str, &'a Map<String, Value>>,
     pub regions: Vec<Region<'a>>,
     region_of: BTreeMap<&'a str, usize>,
+    /// What each step leads to in sequence.
+    reached: BTreeMap<&'a str, BTreeSet<&'a str>>,
     /// The region of each branch, in the order of `branches`.
     opened: BTreeMap<&'a str, Vec<usize>>,
     /// The step to which failures lead that nothing else catches.
@@ -65,6 +67,7 @@ impl<'a> Shape<'a> {
             steps,
             regions: Vec::new(),
             region_of: BTreeMap::new(),
+            reached: BTreeMap::new(),
             opened: BTreeMap::new(),
             exception,
         };
@@ -85,6 +88,17 @@ impl<'a> Shape<'a> {
                     shape.opened.entry(id).or_default().push(next);
                     open.push_back((to, Some(id)));
                 }
+            }
+            for id in order.iter().rev() {
+                let mut reached = BTreeSet::new();
+                for next in SEQUENCE
+                    .iter()
+                    .filter_map(|property| to(shape.steps[id], property))
+                {
+                    reached.insert(next);
+                    reached.extend(shape.reached.get(next).into_iter().flatten());
+                }
+                shape.reached.insert(id, reached);
             }
             shape.regions.push(Region { entry, opener, order });
         }
@@ -153,19 +167,11 @@ impl<'a> Shape<'a> {
 
     /// Whether `later` is reached from `earlier` in sequence, within one region.
     fn leads(&self, earlier: &str, later: &str) -> bool {
-        let mut seen = BTreeSet::new();
-        let mut open = vec![earlier];
-        while let Some(id) = open.pop() {
-            if id == later {
-                return true;
-            }
-            if let Some(step) = self.steps.get(id)
-                && seen.insert(id)
-            {
-                open.extend(SEQUENCE.iter().filter_map(|property| to(step, property)));
-            }
-        }
-        false
+        earlier == later
+            || self
+                .reached
+                .get(earlier)
+                .is_some_and(|reached| reached.contains(later))
     }
 
     /// How a step stands to another.

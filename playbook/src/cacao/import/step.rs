@@ -27,7 +27,7 @@ impl Step {
         for comment in &self.comments {
             to.push_str(&format!("{pad}{comment}\n"));
         }
-        to.push_str(&format!("{pad}{}:\n", self.name));
+        to.push_str(&format!("{pad}{}:\n", Yaml::word(&self.name).flow()));
         for (name, value) in &self.fields {
             to.push_str(&format!("{pad}  {name}: {}\n", value.flow()));
         }

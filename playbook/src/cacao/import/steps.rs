@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use catalogue::format_duration;
 use serde_json::{Map, Value};
 
-use super::super::violation::Violation;
+use super::super::violation::{Path, Violation};
 use super::super::yaml::{Read, Yaml, comment};
 use super::Note;
 use super::branch::anchor;
@@ -20,6 +20,8 @@ use super::way::{Entry, Link, Own, Way, chain, link};
 const ROLE: &str = "responder";
 /// How long a question is open where the document says nothing.
 const EXPIRES: &str = "24h";
+/// Branches within branches.
+const DEPTH_MAX: usize = 32;
 /// Steps in all rounds of all loops that a playbook can have.
 const UNROLLED_MAX: usize = 900;
 
@@ -135,6 +137,15 @@ impl<'a> Mapper<'a> {
         steps: &mut Vec<Step>,
     ) -> Result<(), Violation> {
         let region = &self.shape.regions[number];
+        if self.shape.enclosing(region.entry).take(DEPTH_MAX + 1).count() > DEPTH_MAX {
+            let root = Path::Root;
+            return Err(Violation {
+                code: "C0801",
+                path: root.name("workflow").name(region.entry).to_string(),
+                message: format!("branches are in branches more than {DEPTH_MAX} deep"),
+                hint: "make the inner ones playbooks of their own".to_owned(),
+            });
+        }
         for id in &region.order {
             let step = self.shape.steps[id];
             let Some(way) = self.way(id, *id == region.entry, entry) else {

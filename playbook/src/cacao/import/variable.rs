@@ -14,6 +14,8 @@ use super::step::OUTCOME;
 
 /// An input's name.
 pub(super) const INPUT_LENGTH_MAX: usize = 48;
+/// Steps that set a variable: each is asked in turn where it is read.
+const SETTERS_MAX: usize = 8;
 /// The input with the folders to scan beneath, of which CACAO does not speak.
 pub(super) const SCAN_ROOTS: &str = "scan_roots";
 
@@ -21,8 +23,8 @@ pub(super) const SCAN_ROOTS: &str = "scan_roots";
 pub(super) struct Variables<'a> {
     /// By step (empty: the playbook) and name.
     all: BTreeMap<&'a str, BTreeMap<&'a str, Variable<'a>>>,
-    /// What steps change: the step, in whose scope its name is.
-    set: Vec<(&'a str, (&'a str, &'a str))>,
+    /// What steps change: by scope and name, the steps.
+    set: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
     /// The steps of ours whose output is known: those that ask people, and loops.
     pub asked: BTreeMap<&'a str, String>,
     /// Names of inputs.
@@ -74,7 +76,7 @@ impl<'a> Variables<'a> {
         }
         let mut variables = Variables {
             all,
-            set: Vec::new(),
+            set: BTreeMap::new(),
             asked: BTreeMap::new(),
             names,
             read: RefCell::default(),
@@ -87,7 +89,7 @@ impl<'a> Variables<'a> {
                 .flatten();
             for name in out.filter_map(Value::as_str) {
                 if let Some(key) = variables.key(id, name) {
-                    variables.set.push((id, key));
+                    variables.set.entry(key).or_default().insert(id);
                 }
             }
         }
@@ -137,7 +139,7 @@ impl<'a> Variables<'a> {
     /// A field of a form for what a step puts out, under the variable's name of ours.
     pub fn form(&self, step: &str) -> Vec<(String, Yaml)> {
         let mut form = Vec::new();
-        for (_, key) in self.set.iter().filter(|(id, _)| *id == step) {
+        for (key, _) in self.set.iter().filter(|(_, by)| by.contains(step)) {
             let variable = self.variable(*key);
             form.push((variable.input.clone(), Yaml::map(field(variable.kind))));
         }
@@ -154,7 +156,7 @@ impl<'a> Variables<'a> {
             return Ok(Read::Literal(value.clone()));
         }
         let first = match (variable.external, &variable.value) {
-            (false, None) if self.set.iter().any(|(_, set)| *set == key) => "null".to_owned(),
+            (false, None) if self.set.contains_key(&key) => "null".to_owned(),
             _ => {
                 self.read.borrow_mut().insert(key);
                 format!("inputs.{}", variable.input)
@@ -162,7 +164,11 @@ impl<'a> Variables<'a> {
         };
         let mut read = first;
         let mut before: Vec<&'a str> = Vec::new();
-        for (setter, _) in self.set.iter().filter(|(_, set)| *set == key) {
+        let setters = self.set.get(&key);
+        if setters.is_some_and(|setters| setters.len() > SETTERS_MAX) {
+            return Err(format!("`{name}` is set by more than {SETTERS_MAX} steps"));
+        }
+        for setter in setters.into_iter().flatten() {
             if *setter == step || self.shares_a_loop(shape, setter, step) {
                 return Err(format!("`{name}` is set in a round before this one"));
             }
@@ -232,9 +238,11 @@ impl<'a> Variables<'a> {
             .ok_or_else(|| format!("`{name}` is not declared"))?;
         let inner: Vec<&str> = self
             .set
-            .iter()
-            .filter(|(setter, set)| *set == key && shape.enclosing(setter).any(|outer| outer == step))
-            .map(|(setter, _)| *setter)
+            .get(&key)
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(|setter| shape.enclosing(setter).any(|outer| outer == step))
             .collect();
         match inner.as_slice() {
             [] => self.read(shape, step, name),
