@@ -40,27 +40,19 @@ proptest! {
         let _ = playbook::cacao::import(&format!("{}{piece}{}", &text[..start], &text[end..]), Mode::Lenient);
     }
 
-    /// The document stays JSON, so that more than its reader is reached.
+    /// The document stays JSON, so that more than its reader is reached. Whatever it says, it is refused for a rule that
+    /// it breaks, or becomes a playbook that compiles: an import holds that itself, by C0804.
     #[test]
-    fn a_document_with_a_value_replaced(of in 0usize..4, at in 0usize..400, by in 0usize..400, text in "\\PC{0,40}") {
+    fn a_document_with_a_value_replaced(
+        of in 0usize..4, at in 0usize..400, by in 0usize..400, text in "\\PC{0,40}", lenient in any::<bool>(),
+    ) {
         let mut document: Value = serde_json::from_str(DOCUMENTS[of]).expect("a valid case is JSON");
         let others: Vec<Value> = values(&mut document).into_iter().map(|value| value.clone()).collect();
         let by = if by < 40 { Value::String(text) } else { others[by % others.len()].clone() };
         *values(&mut document).swap_remove(at % others.len()) = by;
-        for mode in [Mode::Strict, Mode::Lenient] {
-            let imported = match playbook::cacao::import(&document.to_string(), mode) {
-                Ok(imported) => imported,
-                Err(all) => {
-                    // No change of one value makes it more than we take.
-                    prop_assert!(all.list.iter().all(|violation| violation.code != "C0804"), "{all}");
-                    continue;
-                }
-            };
-            let mapped = imported.mapped;
-            // Whatever the document says, its playbook is one that we take.
-            if let Err(problems) = playbook::compile(&mapped.text) {
-                prop_assert!(false, "{problems}\n{}", mapped.text);
-            }
+        let mode = if lenient { Mode::Lenient } else { Mode::Strict };
+        if let Err(all) = playbook::cacao::import(&document.to_string(), mode) {
+            prop_assert!(all.list.iter().all(|violation| violation.code != "C0804"), "{all}");
         }
     }
 }
