@@ -176,6 +176,8 @@ pub enum Playbook {
         #[arg(required = true, value_name = "FILE|library:NAME")]
         playbooks: Vec<String>,
     },
+    /// Print the JSON Schema of the playbook language, for editors.
+    Schema,
     /// Draw a playbook as a Mermaid flowchart.
     Graph {
         /// A file, or library:NAME.

@@ -49,6 +49,11 @@ fn play(script: &str) -> String {
 }
 
 fn run(command: &str, folder: &Path) -> String {
+    // `... | head -N` shows the first lines of what is long.
+    let (command, lines) = match command.split_once(" | head -") {
+        Some((command, lines)) => (command, lines.parse().unwrap()),
+        None => (command, usize::MAX),
+    };
     let mut words = command.split(' ');
     let output = match words.next() {
         // `write FILE TEXT` plants a file; `\n` in the text breaks the line.
@@ -77,7 +82,8 @@ fn run(command: &str, folder: &Path) -> String {
     if code != 0 {
         text.push_str(&format!("? {code}\n"));
     }
-    mask(&text)
+    let shown: String = text.split_inclusive('\n').take(lines).collect();
+    mask(&shown)
 }
 
 /// Ids and moments differ each time.

@@ -3,6 +3,7 @@
 //! - [`compile()`]: text to manifest; every problem at once, each with its place, a reason and a mend.
 //! - [`bind_inputs`], [`resolve_targets`]: a manifest becomes a plan.
 //! - [`explain`]: what the code of a problem means.
+//! - [`schema()`]: the language as JSON Schema, for editors.
 //! - [`graph`]: a picture of it.
 //! - [`eval`]: expressions under limits, for the planner.
 //! - [`cacao`]: playbooks of the OASIS standard, in and out.
@@ -27,5 +28,5 @@ pub mod schedule;
 mod yaml;
 
 pub use bind::{bind_inputs, reads_facts, resolve_targets, runnable};
-pub use compile::{Compiled, TEXT_BYTES_MAX, compile};
+pub use compile::{Compiled, TEXT_BYTES_MAX, compile, schema};
 pub use problem::{Place, Problem, Problems};

@@ -41,6 +41,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Playbook(Playbook::Validate { playbooks }) => playbook::validate(out, &playbooks),
         Command::Playbook(Playbook::Import(args)) => cacao::import(out, &args),
         Command::Playbook(Playbook::Export(args)) => cacao::export(out, &args),
+        Command::Playbook(Playbook::Schema) => playbook::schema(out),
         Command::Playbook(Playbook::Graph { playbook, run: None }) => playbook::graph(out, &playbook, None),
         Command::Playbook(Playbook::Graph {
             playbook,

@@ -64,6 +64,13 @@ pub fn validate(out: Output, playbooks: &[String]) -> Result<u8> {
     })
 }
 
+/// The language as JSON Schema.
+pub fn schema(out: Output) -> Result<u8> {
+    let schema = playbook::schema();
+    out.one(&format!("{schema:#}\n"), &schema)?;
+    Ok(exit_codes::OK)
+}
+
 /// Draws a playbook; with a run of it, coloured by how its steps stand.
 ///
 /// # Errors

@@ -11,11 +11,11 @@ use crate::problem::Place;
 use crate::yaml::{Data, Node};
 
 /// How deep sub-playbooks may be nested, at most.
-const DEPTH_MAX: u32 = 16;
+pub(super) const DEPTH_MAX: u32 = 16;
 /// How deep they may be nested when nothing is said.
 const DEPTH_DEFAULT: u32 = 4;
 /// Whom a message can be sent to.
-const CHANNELS: &[&str] = &["log", "webhook", "email", "slack", "pagerduty", "teams"];
+pub(super) const CHANNELS: &[&str] = &["log", "webhook", "email", "slack", "pagerduty", "teams"];
 
 impl Compiler {
     pub(super) fn kind(&mut self, name: &str, place: Place, fields: &Fields<'_>, at: &Where) -> Option<Kind> {

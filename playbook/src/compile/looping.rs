@@ -25,7 +25,7 @@ use crate::problem::Place;
 use crate::yaml::{Data, Node};
 
 /// Rounds of one loop.
-const ROUNDS_MAX: u32 = 100;
+pub(super) const ROUNDS_MAX: u32 = 100;
 /// Steps that all loops of a playbook may become.
 const UNROLLED_MAX: usize = 1_000;
 /// What a step of the body is before its first round.

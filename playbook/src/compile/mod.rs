@@ -5,6 +5,7 @@ mod fields;
 mod kinds;
 mod looping;
 mod policy;
+mod schema;
 mod step;
 mod template;
 mod top;
@@ -13,6 +14,8 @@ mod triggers;
 use crate::manifest::{FORMAT, Manifest};
 use crate::problem::{Place, Problem, Problems};
 use crate::yaml::{self, Node};
+
+pub use schema::schema;
 
 /// The longest text of a playbook.
 pub const TEXT_BYTES_MAX: usize = 512 << 10;

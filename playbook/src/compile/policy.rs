@@ -8,11 +8,11 @@ use crate::nearest;
 use crate::yaml::{Data, Node};
 
 /// Retries of one task.
-const RETRIES_MAX: u32 = 100;
+pub(super) const RETRIES_MAX: u32 = 100;
 /// People who must agree.
-const QUORUM_MAX: u32 = 20;
+pub(super) const QUORUM_MAX: u32 = 20;
 /// Groups of tasks.
-const WAVES_MAX: usize = 100;
+pub(super) const WAVES_MAX: usize = 100;
 
 impl Compiler {
     pub(super) fn strategy(&mut self, node: &Node, name: &str) -> Strategy {

@@ -8,11 +8,15 @@ use crate::schedule::Schedule;
 use crate::yaml::{Data, Node};
 
 /// Triggers of one playbook.
-const TRIGGERS_MAX: usize = 32;
+pub(super) const TRIGGERS_MAX: usize = 32;
 /// Events that a threshold can ask for.
-const AT_LEAST_MAX: u32 = 100_000;
+pub(super) const AT_LEAST_MAX: u32 = 100_000;
 /// The longest window of a threshold, and of what makes two triggers one.
 const WINDOW_MS_MAX: u64 = 31 * 24 * 3_600_000;
+/// Runs of one key at once.
+pub(super) const CONCURRENCY_MAX: u32 = 100_000;
+/// What a trigger can be: one of these.
+pub(super) const KINDS: &[&str] = &["event", "threshold", "schedule", "submission", "webhook"];
 
 impl Compiler {
     pub(super) fn triggers(&mut self, node: &Node) -> Vec<Trigger> {
@@ -33,16 +37,16 @@ impl Compiler {
 
     fn trigger(&mut self, node: &Node) -> Option<Trigger> {
         let fields = self.fields(node, "a trigger", fields::TRIGGER)?;
-        let kinds = ["event", "threshold", "schedule", "submission", "webhook"];
-        let given: Vec<&str> = kinds
-            .into_iter()
+        let given: Vec<&str> = KINDS
+            .iter()
+            .copied()
             .filter(|kind| fields.contains_key(kind))
             .collect();
         let [kind] = given.as_slice() else {
             self.problem(
                 "E0140",
                 node.place,
-                format!("a trigger has one of: {}", kinds.join(", ")),
+                format!("a trigger has one of: {}", KINDS.join(", ")),
                 "- {event: detection_finding, when: condition}",
             );
             return None;
@@ -191,7 +195,7 @@ impl Compiler {
         };
         Some(Concurrency {
             key: fields.get("key").and_then(|n| self.template(n, &Where::Limits)),
-            max: self.count(max, "`max`", 1, 100_000)?,
+            max: self.count(max, "`max`", 1, CONCURRENCY_MAX)?,
             on_conflict,
         })
     }
