@@ -1,0 +1,88 @@
+//! What the targets begin with: `corpus/TARGET/`, from the playbooks and the engine's golden scripts, and
+//! `playbook.dict`, the words that stand in them.
+
+#[path = "../../engine/tests/world/mod.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use world::World;
+
+/// Before a snapshot's body.
+const HEADER_BYTES: usize = 44;
+
+fn main() -> std::io::Result<()> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = |target: &str| -> std::io::Result<PathBuf> {
+        let folder = here.join("corpus").join(target);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    };
+    let (yaml, expression, snapshot) = (
+        corpus("playbook_yaml")?,
+        corpus("expression")?,
+        corpus("snapshot")?,
+    );
+    let mut words = BTreeSet::new();
+    for folder in ["playbook/library", "playbook/examples", "playbook/tests/problems"] {
+        for path in files(&here.join("..").join(folder), "yaml")? {
+            let text = fs::read_to_string(&path)?;
+            fs::write(yaml.join(name(&path)), &text)?;
+            words.extend(
+                text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.')
+                    .filter(|word| (2..=32).contains(&word.len()))
+                    .map(str::to_owned),
+            );
+            for (number, source) in expressions(&text).into_iter().enumerate() {
+                fs::write(expression.join(format!("{}-{number}", name(&path))), source)?;
+            }
+        }
+    }
+    let dictionary: Vec<String> = words.iter().map(|word| format!("\"{word}\"\n")).collect();
+    fs::write(here.join("playbook.dict"), dictionary.concat())?;
+    for path in files(&here.join("../engine/tests/scripts"), "txt")? {
+        let mut world = World::new();
+        for line in fs::read_to_string(&path)?.lines() {
+            if let Some(input) = line.strip_prefix("> ") {
+                world.line(input);
+            }
+        }
+        fs::write(snapshot.join(name(&path)), &world.state.encode()[HEADER_BYTES..])?;
+    }
+    Ok(())
+}
+
+/// What stands in `${...}`, in quotes or behind a field that is a condition; some of it is none, which does no harm.
+fn expressions(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = text
+        .split("${")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(source, _)| source.to_owned())
+        .collect();
+    for field in ["when: ", "expect: ", "fail_when: ", "in: "] {
+        found.extend(text.split(field).skip(1).filter_map(|rest| {
+            let line = rest.lines().next()?;
+            Some(line.trim_matches(['\'', '"', '}', ' ']).to_owned())
+        }));
+    }
+    found
+}
+
+fn files(folder: &Path, extension: &str) -> std::io::Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    found.retain(|path| path.extension().is_some_and(|e| e == extension));
+    found.sort();
+    Ok(found)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
