@@ -23,7 +23,7 @@ pub(crate) const fn call() -> Action {
         idempotent: false,
         urgent: true,
         runs_on: RunsOn::Coordinator,
-        built: false,
+        built: true,
         opt_in: false,
         platforms: &[],
         default_timeout_ms: 30_000,

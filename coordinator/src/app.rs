@@ -25,6 +25,7 @@ use crate::api::operator::{About, Operators};
 use crate::api::peers::client::PeerClients;
 use crate::api::peers::service::Peers;
 use crate::config::Config;
+use crate::connect::{ConnectionError, Connections};
 use crate::control::Control;
 use crate::evidence::Evidence;
 use crate::evidence::store::Store;
@@ -69,6 +70,9 @@ pub enum StartError {
     /// The node cannot show who it is.
     #[error(transparent)]
     Identity(#[from] CredentialsError),
+    /// A connection to another system cannot be used.
+    #[error("{0}\n  mend: correct [connections] in coordinator.toml, or the file that it names")]
+    Connection(#[from] ConnectionError),
     /// The data folder is refused.
     #[error("{0}")]
     Data(String),
@@ -83,6 +87,7 @@ impl StartError {
         match self {
             StartError::Port { .. } => crate::cli::EXIT_PORT,
             StartError::Identity(_) => crate::cli::EXIT_IDENTITY,
+            StartError::Connection(_) => crate::cli::EXIT_USAGE,
             StartError::Data(_) => crate::cli::EXIT_DATA,
             StartError::Internal(_) => crate::cli::EXIT_INTERNAL,
         }
@@ -132,6 +137,7 @@ impl App {
             .map_err(|error| StartError::Internal(error.to_string()))?;
         let credentials = Credentials::load(&config)?;
         let directory = PeerDirectory::new(credentials.client.clone(), raft_members(&config.members));
+        let connections = Connections::load(&config.home, &config.connections)?;
         let raft_config = raft_config(&config);
         let first_start = FirstStart::check(&config.home, &raft_config.data_dir)
             .map_err(|error| StartError::Data(error.to_string()))?;
@@ -240,7 +246,7 @@ impl App {
         spawn(
             &mut tasks,
             "the leader's work",
-            Leader::new(control.clone(), config.clone()).run(),
+            Leader::new(control.clone(), config.clone(), connections).run(),
         );
         spawn(&mut tasks, "evidence upkeep", evidence.keep_copies());
         spawn(&mut tasks, "certificate renewal", credentials.keep_renewed());

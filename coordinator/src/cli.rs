@@ -81,8 +81,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return fail(EXIT_USAGE, &error),
     };
     match arguments.command.unwrap_or(Verb::Run) {
-        Verb::Check => match crate::identity::Credentials::load(&config) {
-            Ok(_) => {
+        Verb::Check => match good(&config) {
+            Ok(()) => {
                 println!(
                     "{} is good: node {} (raft id {}) of cluster {}",
                     arguments.config.display(),
@@ -92,7 +92,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 );
                 ExitCode::SUCCESS
             }
-            Err(error) => fail(EXIT_IDENTITY, &error),
+            Err(error) => fail(error.exit_code(), &error),
         },
         Verb::Run => {
             if let Err(error) = start_logging(&arguments.log) {
@@ -101,6 +101,13 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             run(config)
         }
     }
+}
+
+/// Whether everything that the configuration names is there and can be used.
+fn good(config: &Config) -> Result<(), StartError> {
+    crate::identity::Credentials::load(config)?;
+    crate::connect::Connections::load(&config.home, &config.connections)?;
+    Ok(())
 }
 
 fn run(config: Config) -> ExitCode {

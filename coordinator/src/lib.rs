@@ -20,6 +20,7 @@ pub mod attempt;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connect;
 pub mod control;
 pub mod evidence;
 pub mod hub;

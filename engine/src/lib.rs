@@ -29,5 +29,6 @@ pub mod time;
 pub use command::{Actor, Command, Entry, Envelope};
 pub use effect::{Applied, Effect, Reply};
 pub use error::Refusal;
+pub use state::runs::NOTIFY;
 pub use state::{Assignment, State};
 pub use time::Timestamp;

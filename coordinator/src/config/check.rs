@@ -1,6 +1,6 @@
 //! Looks at every value of a configuration and tells all that is wrong with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,6 +10,7 @@ use engine::id::NodeId;
 use toml::Spanned;
 
 use super::{Agents, Config, Listen, Problem, Raft, RawConfig, RawListen, RawMember};
+use crate::connect::ConnectionConfig;
 use crate::storage::DiskLimits;
 
 /// Collects problems; a value with a problem is None, so that the rest is still looked at.
@@ -35,6 +36,7 @@ impl Check<'_> {
         let raft = self.raft(raw.raft);
         let agents = self.agents(raw.agents);
         let disk = self.disk(raw.disk);
+        let connections = self.connections(raw.connections);
         Some(Config {
             data: home.join(raw.data),
             home,
@@ -50,6 +52,7 @@ impl Check<'_> {
             evidence: raw.evidence,
             disk,
             leader: raw.leader,
+            connections,
         })
     }
 
@@ -198,6 +201,30 @@ impl Check<'_> {
             );
         }
         agents
+    }
+
+    fn connections(
+        &mut self,
+        raw: BTreeMap<String, Spanned<ConnectionConfig>>,
+    ) -> BTreeMap<String, ConnectionConfig> {
+        for (name, connection) in &raw {
+            let named = engine::id::AgentId::from_str(name).is_ok();
+            let found = match named {
+                true => crate::connect::check(connection.get_ref()).err(),
+                false => Some(format!("{name:?} is not 1 to 63 of a-z, 0-9 and -")),
+            };
+            if let Some(what) = found {
+                self.add(
+                    connection,
+                    "connections",
+                    what,
+                    "docs/configuration.md shows a connection of each kind",
+                );
+            }
+        }
+        raw.into_iter()
+            .map(|(name, connection)| (name, connection.into_inner()))
+            .collect()
     }
 
     fn disk(&mut self, raw: Option<Spanned<DiskLimits>>) -> DiskLimits {

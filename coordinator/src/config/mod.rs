@@ -1,5 +1,6 @@
 //! `coordinator.toml`: read whole, checked whole, every problem told with its line and its cure.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use self::check::Check;
+use crate::connect::ConnectionConfig;
 use crate::storage::DiskLimits;
 
 mod check;
@@ -46,6 +48,8 @@ pub struct Config {
     pub disk: DiskLimits,
     /// How the leader begins its term.
     pub leader: Leader,
+    /// Other systems, by the names that playbooks use.
+    pub connections: BTreeMap<String, ConnectionConfig>,
 }
 
 /// The four listeners, one per role (R1).
@@ -250,6 +254,8 @@ struct RawConfig {
     disk: Option<Spanned<DiskLimits>>,
     #[serde(default)]
     leader: Leader,
+    #[serde(default)]
+    connections: BTreeMap<String, Spanned<ConnectionConfig>>,
 }
 
 #[derive(Deserialize)]

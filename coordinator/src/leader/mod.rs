@@ -1,6 +1,7 @@
-//! What only the leader does, for as long as it leads: it plans, fires timers, speaks for nodes that are
-//! gone, and promotes learners. All that it knows beyond the state is lost with leadership, on purpose.
+//! What only the leader does, for as long as it leads: it plans, fires timers, makes calls, speaks for nodes that
+//! are gone, and promotes learners. All that it knows beyond the state is lost with leadership, on purpose.
 
+mod calls;
 mod members;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::clock;
 use crate::config::Config;
+use crate::connect::Connections;
 use crate::control::Control;
 use crate::raft::ProposeError;
 
@@ -30,6 +32,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 pub struct Leader {
     control: Control,
     config: Arc<Config>,
+    connections: Connections,
 }
 
 /// Leadership is over, or this node is.
@@ -37,8 +40,12 @@ struct Over;
 
 impl Leader {
     /// With this node's door.
-    pub fn new(control: Control, config: Arc<Config>) -> Leader {
-        Leader { control, config }
+    pub fn new(control: Control, config: Arc<Config>, connections: Connections) -> Leader {
+        Leader {
+            control,
+            config,
+            connections,
+        }
     }
 
     /// Waits for leadership, serves it, and again, for ever.
@@ -56,6 +63,7 @@ impl Leader {
             tokio::select! {
                 _over = self.serve() => {}
                 _over = members::keep(&self.control, &self.config) => {}
+                _over = calls::keep(&self.control, &self.connections) => {}
                 _gone = role.wait_for(|role| !role.is_leader || role.term != term) => {}
             }
             tracing::info!(term, "this node leads no more");
