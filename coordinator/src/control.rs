@@ -258,6 +258,9 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::RenewKey { .. }
         | Command::RevokeAgent { .. }
         | Command::StartRun(_)
+        | Command::Answer(_)
+        | Command::GrantRole { .. }
+        | Command::RevokeRole { .. }
         | Command::CancelRun { .. } => false,
     }
 }

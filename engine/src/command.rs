@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
+use crate::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
 use crate::planner::Decision;
 use crate::time::Timestamp;
 
@@ -161,6 +161,22 @@ pub enum Command {
     Calls(Vec<CallEnded>),
     /// Evidence that is on enough disks.
     Custody(Box<Custody>),
+    /// A person answers an approval request or a question.
+    Answer(Box<GiveAnswer>),
+    /// An operator gets a role.
+    GrantRole {
+        /// Who.
+        operator: String,
+        /// Its name.
+        role: String,
+    },
+    /// An operator loses a role.
+    RevokeRole {
+        /// Who.
+        operator: String,
+        /// Its name.
+        role: String,
+    },
     /// Nothing but the time: deadlines up to it fire.
     Tick,
 }
@@ -289,6 +305,31 @@ pub struct TaskError {
     pub code: String,
     /// For people; never parsed.
     pub message: String,
+}
+
+/// A person's answer to an approval request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GiveAnswer {
+    /// Which.
+    pub approval: ApprovalId,
+    /// What the person saw: [`crate::state::Approval::binding`].
+    pub binding: Digest,
+    /// What the person says.
+    pub said: Said,
+    /// Why; never empty, at most 1 KiB.
+    pub reason: String,
+}
+
+/// What a person says to an approval request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// It may be done.
+    Approve,
+    /// It may not.
+    Deny,
+    /// What a form holds: a JSON object with every field, checked by the node that took it.
+    Fill(serde_json::Value),
 }
 
 /// Evidence and where it came from.

@@ -67,6 +67,8 @@ pub enum Effect {
         /// For the agent.
         reason: String,
     },
+    /// What waits for people changed: who watches it looks again.
+    Approvals,
     /// Agents came or went.
     Presence,
     /// Something that a person should look at.

@@ -47,7 +47,70 @@ pub enum Refusal {
         /// What is allowed.
         limit: u64,
     },
+    /// The answer to an approval request or a question was not taken.
+    #[error(transparent)]
+    Answer(#[from] AnswerRefusal),
+    /// Nobody gives this role to himself.
+    #[error("nobody can give himself a role: somebody else must grant you {0}")]
+    Own(String),
     /// Something in the command is not valid.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// Why an answer to an approval request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerRefusal {
+    /// It came too late: the request is over.
+    #[error("approval {id} is over: {status}")]
+    Late {
+        /// Of the request.
+        id: u64,
+        /// How it ended.
+        status: String,
+    },
+    /// The same person answered before.
+    #[error("{operator} has answered approval {id} already, and counts once")]
+    Repeated {
+        /// Of the request.
+        id: u64,
+        /// Who.
+        operator: String,
+    },
+    /// The operator holds none of the roles that are asked.
+    #[error("approval {id} is for {roles}, and {operator} holds none of these roles")]
+    Foreign {
+        /// Of the request.
+        id: u64,
+        /// Who.
+        operator: String,
+        /// Who may, for people.
+        roles: String,
+    },
+    /// The run is the operator's own, and the gate lets no requester answer.
+    #[error("{operator} asked for the run, and may not answer approval {id} for that")]
+    Requester {
+        /// Of the request.
+        id: u64,
+        /// Who.
+        operator: String,
+    },
+    /// What is asked is not (any more) what the answer is to.
+    #[error("approval {id} is not for what was answered: what would be done has changed")]
+    Changed {
+        /// Of the request.
+        id: u64,
+    },
+    /// An approval was filled in, or a question approved.
+    #[error("approval {id} is {what}")]
+    Kind {
+        /// Of the request.
+        id: u64,
+        /// What it takes instead.
+        what: String,
+    },
+    /// Without a reason nobody can tell later why.
+    #[error("an answer needs a reason")]
+    Unreasoned,
 }

@@ -61,6 +61,11 @@ pub struct AttemptKey {
     pub token: u64,
 }
 
+/// An approval request's id: counted by the cluster from 1, so that people can say and type it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ApprovalId(pub u64);
+
 /// A SHA-256. Encoded as bytes; as 64 hex digits where people read it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -129,6 +134,28 @@ macro_rules! uuid_id {
             }
         }
     };
+}
+
+impl fmt::Display for ApprovalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for ApprovalId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let number = text
+            .parse()
+            .ok()
+            .filter(|&n: &u64| n > 0 && !text.starts_with('+'));
+        number.map(ApprovalId).ok_or_else(|| InvalidId {
+            what: "approval id",
+            text: text.chars().take(80).collect(),
+            rule: "a number from 1",
+        })
+    }
 }
 
 uuid_id!(RunId, "run id");

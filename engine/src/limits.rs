@@ -35,6 +35,16 @@ pub const AUDIT_RECORDS_MAX: usize = 200_000;
 /// What finished runs may hold in tasks, bytes (estimated). Above it the longest finished run loses
 /// its list of tasks with their outputs; the run, its steps, counts and outputs stay.
 pub const FINISHED_TASK_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Approval requests that are kept once they are over. The oldest makes room; the audit has them all.
+pub const APPROVALS_OVER_MAX: usize = 10_000;
+/// Roles that operators hold, all together.
+pub const ROLE_BINDINGS_MAX: usize = 10_000;
+/// How long one approval may be waited for, and again after an escalation (SECURITY.md R24).
+pub const APPROVAL_MS_MAX: u64 = playbook::manifest::GATE_MS_MAX;
+/// The label, and its value, of hosts on which nothing above `collect` is let go by one person alone (R25).
+pub const CRITICAL_LABEL: (&str, &str) = ("criticality", "critical");
+/// A greater share of the fleet than this, in percent, is not acted on by one person's word alone (R25).
+pub const FLEET_PERCENT_MAX: usize = 5;
 /// Custody records. At the bound new evidence is refused.
 pub const CUSTODY_RECORDS_MAX: usize = 1_000_000;
 

@@ -15,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use crate::command::Custody;
-use crate::id::{Digest, RunId};
+use crate::id::{ApprovalId, Digest, RunId};
 use crate::state::agents::Agent;
+use crate::state::approvals::Approval;
 use crate::state::audit::Audit;
 use crate::state::dedup::Dedup;
 use crate::state::nodes::{Cluster, Nodes};
+use crate::state::roles::Roles;
 use crate::state::runs::Run;
 use crate::state::tasks::TaskStatus;
 use crate::state::timers::Timer;
@@ -61,6 +63,9 @@ struct BodyRef<'a> {
     manifests: Vec<(&'a Digest, Option<&'a Manifest>)>,
     runs: Vec<&'a Run>,
     finished: Vec<&'a RunId>,
+    roles: &'a Roles,
+    approvals: Vec<&'a Approval>,
+    approvals_last: ApprovalId,
     evidence: Vec<&'a Custody>,
     /// None where the body is only hashed: the chain's head stands for its records.
     audit: Option<&'a Audit>,
@@ -80,6 +85,12 @@ struct Body {
     manifests: Vec<(Digest, Manifest)>,
     runs: Vec<Run>,
     finished: Vec<RunId>,
+    #[serde(default)]
+    roles: Roles,
+    #[serde(default)]
+    approvals: Vec<Approval>,
+    #[serde(default)]
+    approvals_last: ApprovalId,
     evidence: Vec<Custody>,
     audit: Audit,
     dedup: Dedup,
@@ -147,6 +158,9 @@ impl State {
                 .collect(),
             runs: self.runs.iter().collect(),
             finished: self.runs.finished.iter().collect(),
+            roles: &self.roles,
+            approvals: self.approvals.iter().collect(),
+            approvals_last: self.approvals.last(),
             evidence: self.evidence.iter().collect(),
             audit,
             audit_head: (self.audit.sequence(), self.audit.head()),
@@ -161,6 +175,7 @@ impl State {
             cluster: body.cluster,
             nodes: body.nodes,
             audit: body.audit,
+            roles: body.roles,
             dedup: body.dedup,
             ..State::default()
         };
@@ -170,6 +185,14 @@ impl State {
         for token in body.tokens {
             state.tokens.insert(token);
         }
+        for approval in body.approvals {
+            if !approval.status.is_end() {
+                let at = Some(approval.expires_at);
+                state.timers.change(Timer::Approval(approval.id), None, at);
+            }
+            state.approvals.insert(approval);
+        }
+        state.approvals.set_last(body.approvals_last);
         for custody in body.evidence {
             state.evidence.push(custody);
         }

@@ -53,10 +53,13 @@ const PLAYBOOKS: [&[&str]; 4] = [
 fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
     let host = a % 4;
     let task = pick(world, a, b);
-    let line = match what % 20 {
+    let line = match what % 24 {
         0 | 1 => {
             let n = world.log.len();
-            format!("run run{n} {}", ["p", "q", "s", "c"][usize::from(a % 4)])
+            format!(
+                "run run{n} {}",
+                ["p", "q", "s", "c", "gates", "gates"][usize::from(a % 6)]
+            )
         }
         2 => format!("attach a{host} node={} session={}", 1 + b % 3, world.log.len()),
         3 => format!(
@@ -99,6 +102,14 @@ fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
             }
             None => return,
         },
+        20..=23 => {
+            let Some(line) = people(world, what, a, b) else {
+                return;
+            };
+            world.line(["as ann", "as ben", "as cat", "as dan"][usize::from(a % 4)]);
+            world.line(&line);
+            "as alice".into()
+        }
         15 => match task {
             Some(task) => format!("ended {task} failed by=a{host}"),
             None => return,
@@ -129,6 +140,91 @@ fn pick(world: &World, a: u8, b: u8) -> Option<String> {
     Some(format!("{run}/{}/{item}", assignment.step))
 }
 
+/// Something that people do about what waits for them.
+fn people(world: &World, what: u8, a: u8, b: u8) -> Option<String> {
+    let who = ["ann", "ben", "cat", "dan", "alice"][usize::from(b % 5)];
+    match what {
+        _ if b > 235 => return Some(format!("revoke-role {who} lead")),
+        _ if b > 215 => return Some(format!("grant {who} lead")),
+        _ => {}
+    }
+    let known: Vec<_> = world.state.approvals_newest_first().collect();
+    let approval = known.get(usize::from(a / 4) % known.len().max(1))?;
+    let id = approval.id;
+    Some(match (b % 6, &approval.question) {
+        (0, _) => format!("deny {id}"),
+        (1, _) => format!("approve {id} binding=old"),
+        (_, Some(_)) => format!("answer {id} {{\"go\":{}}}", b.is_multiple_of(2)),
+        (_, None) => format!("approve {id}"),
+    })
+}
+
+/// A playbook whose steps have gates and ask questions: four bytes for each.
+fn with_gates(steps: &[(u8, u8, u8, u8)]) -> Vec<String> {
+    let mut lines: Vec<String> = [
+        "playbook: gates",
+        "version: 1",
+        "targets: {hosts: {select: 'true'}}",
+        "steps:",
+    ]
+    .map(String::from)
+    .into();
+    for (n, &(kind, gate, how, needs)) in steps.iter().enumerate() {
+        let need = match (n, needs % 4) {
+            (0, _) | (_, 0) => String::new(),
+            (_, 1) => format!(", needs: [s{}]", usize::from(needs / 4) % n),
+            (_, 2) => format!(", needs: [s{}.done]", usize::from(needs / 4) % n),
+            (_, _) => format!(", needs: [s{}.failed]", usize::from(needs / 4) % n),
+        };
+        let end = ["", ", on_failure: continue"][usize::from(needs / 4 % 2)];
+        if kind.is_multiple_of(5) {
+            lines.push(format!(
+                "  s{n}: {{ask: {{roles: [lead], expires: {}s, form: {{go: {{type: bool}}}}}}{need}{end}}}",
+                1 + gate % 30
+            ));
+            continue;
+        }
+        let (act, per) = match kind % 5 {
+            1 => (
+                "do: http.call, with: {connection: x, method: GET, path: /}",
+                "1 == 1",
+            ),
+            2 => (
+                "foreach: {in: '[1, 2, 3, 4]', as: num}, do: http.call, with: {connection: x, method: GET, path: '/${num}'}",
+                "num > 2",
+            ),
+            3 => (
+                "do: host.isolate, targets: hosts, with: {mode: network, ttl: 1h}",
+                "target.id != 'a1'",
+            ),
+            _ => ("do: host.info, targets: hosts", "target.labels.role == 'db'"),
+        };
+        let when = ["", "when: 'no_such.thing', "][usize::from(gate / 2 % 7 == 0)].to_owned();
+        let when = if when.is_empty() && gate % 3 > 0 {
+            format!("when: \"{per}\", ")
+        } else {
+            when.replace("no_such.thing", "config.no_such")
+        };
+        let expiry = ["", ", on_expiry: escalate, escalate_to: [boss]"][usize::from(gate / 8 % 2)];
+        let not = ["", ", not: requester"][usize::from(gate / 16 % 2)];
+        let strategy = [
+            "",
+            ", strategy: {max_parallel: 1, fail_when: 'failed > 2'}",
+            ", strategy: {canary: 1, waves: [1], soak: 1s}",
+        ][usize::from(how % 3)];
+        lines.push(format!(
+            "  s{n}: {{{act}, gate: {{{when}approve: {{roles: [lead], quorum: {}, expires: {}s{expiry}{not}}}}}{strategy}{need}{end}}}",
+            1 + gate % 3,
+            1 + how % 40
+        ));
+    }
+    lines
+        .iter()
+        .map(|line| format!("| {line}"))
+        .chain(["yaml gates".into()])
+        .collect()
+}
+
 /// A call that the leader has to make.
 fn call(world: &World, a: u8) -> Option<String> {
     let runs: Vec<_> = world.state.active_runs().map(|run| run.id).collect();
@@ -140,8 +236,19 @@ fn call(world: &World, a: u8) -> Option<String> {
     Some(format!("{run}/{}/{}", call.step, call.key.task.item))
 }
 
-fn live(script: &[(u8, u8, u8)]) -> World {
+fn live((steps, script): &Life) -> World {
     let mut world = World::with_agents(4);
+    for line in [
+        "grant ann lead",
+        "grant ben lead",
+        "grant cat lead",
+        "grant dan boss",
+    ] {
+        world.line(line);
+    }
+    for line in with_gates(steps) {
+        world.line(&line);
+    }
     for line in PLAYBOOKS.into_iter().flatten() {
         world.line(line);
     }
@@ -151,8 +258,14 @@ fn live(script: &[(u8, u8, u8)]) -> World {
     world
 }
 
-fn script() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
-    proptest::collection::vec(any::<(u8, u8, u8)>(), 0..70)
+/// The steps of a playbook with gates, and what happens.
+type Life = (Vec<(u8, u8, u8, u8)>, Vec<(u8, u8, u8)>);
+
+fn script() -> impl Strategy<Value = Life> {
+    (
+        proptest::collection::vec(any::<(u8, u8, u8, u8)>(), 1..6),
+        proptest::collection::vec(any::<(u8, u8, u8)>(), 0..70),
+    )
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use catalogue::parse_duration;
 use serde_json::{Map, Value};
 
 use crate::eval::{self, Scope, Shared};
-use crate::manifest::{Expression, Input, Manifest, TargetSource, Type};
+use crate::manifest::{Expression, Field, Input, Manifest, TargetSource, Type};
 use crate::nearest;
 use crate::problem::{Place, Problem, Problems};
 
@@ -66,6 +66,56 @@ pub fn bind_inputs(manifest: &Manifest, given: &Value) -> Result<Value, Problems
     } else {
         Err(problems(found))
     }
+}
+
+/// Binds what people filled in to the fields of a form: a JSON object with every field. What they left out has its
+/// rendered default.
+///
+/// # Errors
+/// Every field that is missing, unknown or not of its type.
+pub fn bind_form(form: &BTreeMap<String, Field>, defaults: &Value, given: &Value) -> Result<Value, Problems> {
+    let empty = Map::new();
+    let given = given.as_object().unwrap_or(&empty);
+    let mut found = Vec::new();
+    let mut bound = Map::new();
+    for name in given.keys().filter(|name| !form.contains_key(*name)) {
+        let hint = nearest::hint(name, form.keys().map(String::as_str));
+        found.push(problem("E0502", format!("the form has no field `{name}`"), hint));
+    }
+    for (name, field) in form {
+        match given.get(name).or_else(|| defaults.get(name)) {
+            None => {
+                let hint = format!(
+                    "give it with --set {name}=VALUE ({})",
+                    type_name(&field.input.kind)
+                );
+                found.push(problem("E0503", format!("field `{name}` is missing"), hint));
+            }
+            Some(value) => match check(&field.input, value) {
+                Ok(value) => {
+                    bound.insert(name.clone(), value);
+                }
+                Err(why) => found.push(problem(
+                    "E0504",
+                    format!("field `{name}`: {why}"),
+                    type_name(&field.input.kind),
+                )),
+            },
+        }
+    }
+    if found.is_empty() {
+        Ok(Value::Object(bound))
+    } else {
+        Err(problems(found))
+    }
+}
+
+/// The value as it is bound to an input or a field.
+///
+/// # Errors
+/// Why it is not of its type, or not within its bounds.
+pub fn check_value(input: &Input, value: &Value) -> Result<Value, String> {
+    check(input, value)
 }
 
 /// Whether this build can carry the manifest out.
@@ -388,7 +438,8 @@ fn is_email(text: &str) -> bool {
             .any(|c| c.is_whitespace() || c.is_control() || c == '<' || c == '>')
 }
 
-fn type_name(kind: &Type) -> String {
+/// A type, in the words of the language.
+pub fn type_name(kind: &Type) -> String {
     match kind {
         Type::List(inner) => format!("list<{}>", type_name(inner)),
         Type::Map(inner) => format!("map<{}>", type_name(inner)),

@@ -304,6 +304,9 @@ pub struct Step {
     pub compensate: Option<Compensate>,
 }
 
+/// The longest that a gate may wait, and again after it escalated: nobody remembers for longer what was asked.
+pub const GATE_MS_MAX: u64 = 60 * 60 * 1000;
+
 /// Tasks that wait for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gate {
@@ -314,7 +317,7 @@ pub struct Gate {
     pub roles: Vec<String>,
     /// How many different people must, at least 1.
     pub quorum: u32,
-    /// How long the gate waits.
+    /// How long the gate waits, at most [`GATE_MS_MAX`].
     pub expires_ms: u64,
     /// What then.
     pub on_expiry: OnExpiry,
@@ -651,13 +654,14 @@ impl Manifest {
         for step in self.steps.iter().chain(&self.finally) {
             let mut not = |what: &str| all.push(format!("{what} (step {})", step.name));
             match &step.kind {
-                Kind::Ask { .. } | Kind::WaitEvent { .. } | Kind::Playbook { .. } => {
+                Kind::WaitEvent { .. } | Kind::Playbook { .. } => {
                     not(step.kind.name());
                 }
-                Kind::Do { .. } | Kind::Notify { .. } | Kind::Decide { .. } | Kind::Score { .. } => {}
-            }
-            if step.gate.is_some() {
-                not("gate");
+                Kind::Do { .. }
+                | Kind::Notify { .. }
+                | Kind::Decide { .. }
+                | Kind::Score { .. }
+                | Kind::Ask { .. } => {}
             }
             if matches!(step.on_failure, OnFailure::Then { .. }) {
                 not("on_failure with compensate or notify");

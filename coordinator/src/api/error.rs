@@ -3,6 +3,7 @@
 //! A status carries `cordon-code`, stable, for programs, and `cordon-hint`, how to mend it, for people.
 
 use engine::Refusal;
+use engine::error::AnswerRefusal;
 use tonic::{Code, Status};
 
 use crate::control::{QueryError, SubmitError};
@@ -237,7 +238,49 @@ fn describe_refusal(refusal: &Refusal) -> (Code, &'static str, &'static str) {
             "limit",
             "stay under the limit that is named",
         ),
+        Refusal::Answer(refusal) => describe_answer(refusal),
+        Refusal::Own(_) => (
+            Code::FailedPrecondition,
+            "own_role",
+            "ask another administrator: `cordon role grant` by somebody else",
+        ),
         Refusal::Invalid(_) => (Code::InvalidArgument, "invalid", "correct what is named"),
+    }
+}
+
+fn describe_answer(refusal: &AnswerRefusal) -> (Code, &'static str, &'static str) {
+    match refusal {
+        AnswerRefusal::Late { .. } => (
+            Code::FailedPrecondition,
+            "approval_late",
+            "`cordon approval show` says how it ended; what still waits is in `cordon approval list`",
+        ),
+        AnswerRefusal::Repeated { .. } => (
+            Code::AlreadyExists,
+            "approval_repeated",
+            "others must answer: `cordon approval show` says who may and how many are missing",
+        ),
+        AnswerRefusal::Foreign { .. } => (
+            Code::PermissionDenied,
+            "approval_foreign",
+            "somebody with one of these roles must answer; `cordon role list` says who that is",
+        ),
+        AnswerRefusal::Requester { .. } => (
+            Code::PermissionDenied,
+            "approval_requester",
+            "somebody else with one of its roles must answer; `cordon role list` says who that is",
+        ),
+        AnswerRefusal::Changed { .. } => (
+            Code::FailedPrecondition,
+            "approval_changed",
+            "look at it again with `cordon approval show`, and answer what it asks now",
+        ),
+        AnswerRefusal::Kind { .. } => (
+            Code::InvalidArgument,
+            "approval_kind",
+            "`cordon approval answer` fills in a question, `approve` and `deny` are for approvals",
+        ),
+        AnswerRefusal::Unreasoned => (Code::InvalidArgument, "approval_reason", "give it with --reason"),
     }
 }
 

@@ -159,7 +159,11 @@ impl Hub {
                         line.close(reason.clone(), false);
                     }
                 }
-                Effect::Run(_) | Effect::Planned(_) | Effect::Presence | Effect::Alarm(_) => {}
+                Effect::Run(_)
+                | Effect::Planned(_)
+                | Effect::Approvals
+                | Effect::Presence
+                | Effect::Alarm(_) => {}
             }
         }
     }

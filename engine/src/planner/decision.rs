@@ -32,6 +32,20 @@ pub enum Decision {
         from: u32,
         /// The tasks.
         tasks: NewTasks,
+        /// Which of them wait for people, where the step has a gate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gated: Option<Gated>,
+    },
+    /// The step asks people to fill in its form.
+    Ask {
+        /// Of the run.
+        run: RunId,
+        /// Its number.
+        step: u16,
+        /// What they are told; may be empty.
+        text: String,
+        /// What fields hold unless they say otherwise: the JSON text of an object.
+        defaults: Arc<str>,
     },
     /// A group of the step's tasks has ended: the pause before the next one begins.
     Soak {
@@ -98,6 +112,7 @@ impl Decision {
             Decision::Delay { run, .. }
             | Decision::Open { run, .. }
             | Decision::Soak { run, .. }
+            | Decision::Ask { run, .. }
             | Decision::Assign { run, .. }
             | Decision::Judge { run, .. }
             | Decision::Stop { run, .. }
@@ -112,6 +127,7 @@ impl Decision {
             Decision::Delay { step, .. }
             | Decision::Open { step, .. }
             | Decision::Soak { step, .. }
+            | Decision::Ask { step, .. }
             | Decision::Assign { step, .. }
             | Decision::Judge { step, .. }
             | Decision::Stop { step, .. }
@@ -125,8 +141,15 @@ impl Decision {
         let text = |t: &Option<Arc<str>>| t.as_ref().map_or(0, |t| t.len() + 5);
         64 + match self {
             Decision::Delay { .. } | Decision::Soak { .. } | Decision::Assign { .. } => 0,
-            Decision::Open { shared, tasks, .. } => {
-                shared.as_ref().map_or(0, |shared| 96 + text(&shared.parameters))
+            Decision::Ask { text, defaults, .. } => text.len() + defaults.len(),
+            Decision::Open {
+                shared, tasks, gated, ..
+            } => {
+                let gated = gated.as_ref().map_or(0, |gated| {
+                    12 * gated.items.len() + gated.problem.as_ref().map_or(0, String::len)
+                });
+                gated
+                    + shared.as_ref().map_or(0, |shared| 96 + text(&shared.parameters))
                     + match tasks {
                         NewTasks::Hosts { .. } => 16,
                         NewTasks::Each(tasks) => tasks.iter().map(NewTask::size_bytes).sum(),
@@ -146,6 +169,16 @@ impl Decision {
             Decision::End { outputs, .. } => outputs.len(),
         }
     }
+}
+
+/// Tasks that wait for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gated {
+    /// Their items, as inclusive ranges in order. (Of a gate without a condition all do, whatever stands here.)
+    pub items: Vec<(u32, u32)>,
+    /// Why the condition could not be evaluated for some of them, which wait for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Tasks of a step.

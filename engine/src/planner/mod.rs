@@ -5,6 +5,7 @@
 //! proposal of a run is on its way, the run is left alone: what changes meanwhile is seen afterwards.
 
 mod decision;
+mod gate;
 mod judge;
 mod open;
 mod run;
@@ -19,7 +20,7 @@ use crate::limits::{COMMAND_BYTES, PROPOSAL_WAIT_MS};
 use crate::state::State;
 use crate::time::Timestamp;
 
-pub use decision::{Born, Decision, NewTask, NewTasks, Verdict};
+pub use decision::{Born, Decision, Gated, NewTask, NewTasks, Verdict};
 
 /// The leader's memory of what may have become ready. Lost with leadership, rebuilt from the state.
 #[derive(Debug, Default)]

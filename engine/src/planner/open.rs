@@ -8,7 +8,7 @@ use playbook::eval::Scope;
 use playbook::manifest::{Kind, Over, Rule, ScoreRule, Step, Template};
 use serde_json::{Map, Value, json};
 
-use super::decision::{Born, Decision, NewTask, NewTasks};
+use super::decision::{Born, Decision, Gated, NewTask, NewTasks};
 use super::run::Plan;
 use super::scope::Sources;
 use crate::command::TaskError;
@@ -24,7 +24,11 @@ use crate::state::steps::Shared;
 struct Opening {
     shared: Shared,
     tasks: NewTasks,
+    gated: Option<Gated>,
 }
+
+/// Ranges of tasks that wait for people, in one command.
+const HELD_RANGES_MAX: u32 = 3_000;
 
 /// What a step's tasks go over.
 enum Items {
@@ -84,6 +88,7 @@ impl Plan<'_> {
                     Err(why) => self.close(step, StepStatus::Failed, &why),
                 }
             }
+            Kind::Ask { text, form, .. } => self.ask(step, text.as_ref(), form),
             // `start_run` refused what is not built.
             other => self.close(
                 step,
@@ -240,7 +245,19 @@ impl Plan<'_> {
                     .collect(),
             ),
         };
-        Ok(Opening { shared, tasks })
+        let gated = match &tasks {
+            NewTasks::Hosts { count } => self.gated(
+                declared,
+                hosts,
+                from,
+                (from..from + count).map(|host| (host, None)),
+            ),
+            NewTasks::Each(tasks) => {
+                let held = tasks.iter().map(|task| (task.host, task.item.as_deref()));
+                self.gated(declared, hosts, from, held)
+            }
+        };
+        Ok(Opening { shared, tasks, gated })
     }
 
     /// One call for each of those that are told, so that one is told again without the others.
@@ -296,6 +313,7 @@ impl Plan<'_> {
         Ok(Opening {
             shared,
             tasks: NewTasks::Each(tasks),
+            gated: None,
         })
     }
 
@@ -405,16 +423,27 @@ impl Plan<'_> {
     fn push_tasks(&mut self, step: u16, from: u32, opening: Opening) {
         let run = self.run.id;
         let mut shared = Some(opening.shared).filter(|_| from == 0);
+        let gated = opening.gated;
+        let mut push = |from: u32, count: u32, tasks: NewTasks| {
+            let gated = gated.as_ref().map(|gated| gated.part(from, from + count));
+            self.decisions.push(Decision::Open {
+                run,
+                step,
+                shared: shared.take(),
+                from,
+                tasks,
+                gated,
+            });
+        };
         let tasks = match opening.tasks {
             NewTasks::Hosts { count } => {
-                let tasks = NewTasks::Hosts { count };
-                self.decisions.push(Decision::Open {
-                    run,
-                    step,
-                    shared,
-                    from,
-                    tasks,
-                });
+                // Without parameters of their own they weigh nothing, but where they wait for people does.
+                let ranges = gated.as_ref().map_or(0, |gated| gated.items.len() as u32);
+                let piece = count.div_ceil(ranges / HELD_RANGES_MAX + 1).max(1);
+                for at in (from..from + count).step_by(piece as usize) {
+                    let count = piece.min(from + count - at);
+                    push(at, count, NewTasks::Hosts { count });
+                }
                 return;
             }
             NewTasks::Each(tasks) => tasks,
@@ -429,17 +458,26 @@ impl Plan<'_> {
                 .is_none_or(|next| size + next.size_bytes() > COMMAND_BYTES);
             if full {
                 let count = piece.len() as u32;
-                let tasks = NewTasks::Each(std::mem::take(&mut piece));
-                self.decisions.push(Decision::Open {
-                    run,
-                    step,
-                    shared: shared.take(),
-                    from,
-                    tasks,
-                });
+                push(from, count, NewTasks::Each(std::mem::take(&mut piece)));
                 from += count;
                 size = 0;
             }
+        }
+    }
+}
+
+impl Gated {
+    /// Those of some tasks. The problem is told with each part, for the last is the one that stays.
+    fn part(&self, from: u32, to: u32) -> Gated {
+        let overlapping = self
+            .items
+            .iter()
+            .filter(|&&(first, last)| first < to && last >= from);
+        Gated {
+            items: overlapping
+                .map(|&(first, last)| (first.max(from), last.min(to - 1)))
+                .collect(),
+            problem: self.problem.clone(),
         }
     }
 }

@@ -143,6 +143,10 @@ impl<'a> Plan<'a> {
     }
 
     fn look_at_running(&mut self, step: u16) -> bool {
+        if self.run.is_question(step) {
+            // People's answer ends it, or its time.
+            return false;
+        }
         let state = &self.run.steps[usize::from(step)];
         self.judge(step);
         let counts = self.counts(step);
@@ -161,7 +165,7 @@ impl<'a> Plan<'a> {
         if state.stopped {
             return false;
         }
-        if (counts.waiting > 0 || !complete)
+        if (counts.waiting + counts.gated > 0 || !complete)
             && let Some(reason) = self.objection(step, &counts)
         {
             self.decisions.push(Decision::Stop {

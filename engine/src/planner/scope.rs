@@ -214,7 +214,7 @@ impl Plan<'_> {
         }
     }
 
-    fn target_value(&self, id: &AgentId, sources: &Sources<'_>) -> Value {
+    pub(super) fn target_value(&self, id: &AgentId, sources: &Sources<'_>) -> Value {
         let agent = self.state.agent(id);
         let facts = match agent {
             // Facts are large, and parsed only for those who ask.

@@ -135,11 +135,17 @@ impl Audit {
 #[derive(Debug, Default)]
 pub(crate) struct TaskEvents {
     by_kind: BTreeMap<(RunId, u16, TaskEvent), Vec<u32>>,
+    /// What else happened to runs: (verb, run, detail).
+    notes: Vec<(&'static str, RunId, serde_json::Value)>,
 }
 
 /// What happened to a task.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TaskEvent {
+    /// Held back until people approve.
+    Gate,
+    /// People let it go.
+    Release,
     /// Handed out: the fencing token is the record's index.
     Assign { attempt: u32 },
     /// The agent was asked to stop.
@@ -163,6 +169,11 @@ impl TaskEvents {
         self.by_kind.entry((run, step, event)).or_default().push(item);
     }
 
+    /// A record of its own, before those of the tasks.
+    pub(crate) fn note(&mut self, verb: &'static str, run: RunId, detail: serde_json::Value) {
+        self.notes.push((verb, run, detail));
+    }
+
     /// Writes the records.
     pub(crate) fn flush(
         self,
@@ -171,11 +182,16 @@ impl TaskEvents {
         actor: &Actor,
         step_name: impl Fn(RunId, u16) -> String,
     ) {
+        for (verb, run, detail) in self.notes {
+            audit.push(stamp, actor, verb, run.to_string(), &detail);
+        }
         for ((run, step, event), mut items) in self.by_kind {
             items.sort_unstable();
             let items = ranges(&items);
             let step = step_name(run, step);
             let (verb, detail) = match event {
+                TaskEvent::Gate => ("task.gate", json!({"step": step, "items": items})),
+                TaskEvent::Release => ("task.release", json!({"step": step, "items": items})),
                 TaskEvent::Assign { attempt } => (
                     "task.assign",
                     json!({"step": step, "items": items, "attempt": attempt, "token": stamp.0}),

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use playbook::manifest::Gate;
 use serde_json::json;
 
 use crate::effect::Reply;
 use crate::id::RunId;
 use crate::limits::STEP_TASKS_MAX;
-use crate::planner::{Born, Decision, NewTasks, Verdict};
+use crate::planner::{Born, Decision, Gated, NewTasks, Verdict};
 use crate::state::groups;
 use crate::state::outbox::Around;
 use crate::state::runs::{Run, RunStatus, failure_of};
@@ -73,8 +74,12 @@ impl Run {
                 shared,
                 from,
                 tasks,
+                gated,
                 ..
-            } => self.open(*step, shared.as_ref(), *from, tasks, around),
+            } => self.open(*step, shared.as_ref(), *from, tasks, gated.as_ref(), around),
+            Decision::Ask {
+                step, text, defaults, ..
+            } => self.ask_question(*step, text, defaults, around),
             Decision::Assign { step, .. } => {
                 let state = &self.steps[usize::from(*step)];
                 state.status == StepStatus::Running && !state.stopped && self.assign_ready(*step, around) > 0
@@ -145,14 +150,24 @@ impl Run {
             && groups::is_between(strategy, total, state.tasks.len() as u32)
     }
 
+    /// Every task is there of the group that is let go next.
+    pub(crate) fn is_group_whole(&self, step: u16) -> bool {
+        let state = &self.steps[usize::from(step)];
+        let total = state.shared.as_ref().map_or(0, |shared| shared.total);
+        state.is_complete()
+            || groups::is_between(&self.declared(step).strategy, total, state.tasks.len() as u32)
+    }
+
     fn open(
         &mut self,
         step: u16,
         shared: Option<&Shared>,
         from: u32,
         tasks: &NewTasks,
+        gated: Option<&Gated>,
         around: &mut Around<'_>,
     ) -> bool {
+        let manifest = self.manifest.clone();
         let over = self.status == RunStatus::Cancelling || self.failed;
         let begins = self.steps[usize::from(step)].status == StepStatus::Waiting;
         // A failed run lets what was begun go on; a cancelled one does not.
@@ -189,10 +204,20 @@ impl Run {
             true => shared.total,
             false => self.targets[&shared.set].len() as u32,
         };
+        let is_gated = gated_items(manifest.step(step).and_then(|step| step.gate.as_ref()), gated);
+        let now = around.now;
+        let make = |host: u32, item: u32| Task {
+            status: if is_gated(item) {
+                TaskStatus::Gated
+            } else {
+                TaskStatus::Waiting
+            },
+            ..Task::new(host, now)
+        };
         match tasks {
             NewTasks::Hosts { count } => {
                 for host in (from..hosts).take((*count).min(room) as usize) {
-                    self.open_task(step, Task::new(host, around.now), around);
+                    self.open_task(step, make(host, host), around);
                 }
             }
             NewTasks::Each(tasks) => {
@@ -200,7 +225,8 @@ impl Run {
                     if new.host >= hosts {
                         continue;
                     }
-                    let mut task = Task::new(new.host, around.now);
+                    let item = self.steps[usize::from(step)].tasks.len() as u32;
+                    let mut task = make(new.host, item);
                     task.item.clone_from(&new.item);
                     task.parameters.clone_from(&new.parameters);
                     match &new.born {
@@ -215,6 +241,9 @@ impl Run {
                 }
             }
         }
+        let problem = gated.and_then(|gated| gated.problem.clone());
+        self.steps[usize::from(step)].gate_problem = problem.unwrap_or_default();
+        self.ask_approval(step, around);
         self.assign_ready(step, around);
         true
     }
@@ -259,7 +288,8 @@ impl Run {
         true
     }
 
-    fn close(
+    /// The end of a step, whose tasks all have; false: it cannot (any more).
+    pub(super) fn close(
         &mut self,
         step: u16,
         status: StepStatus,
@@ -267,9 +297,11 @@ impl Run {
         output: Option<Arc<str>>,
         around: &mut Around<'_>,
     ) -> bool {
+        let question = self.is_question(step);
         let state = &mut self.steps[usize::from(step)];
         let ready = match state.status {
             StepStatus::Waiting => true,
+            StepStatus::Running if question => around.approvals.waiting_ids(self.id, step).is_empty(),
             StepStatus::Running => state.is_complete() && state.counts.open() == 0,
             _ => false,
         };
@@ -284,6 +316,7 @@ impl Run {
             && !self.failed
         {
             self.failed = true;
+            self.drop_questions(around);
             if self.reason.is_empty() {
                 self.reason = failure_of(&self.declared(step).name, status, reason);
             }
@@ -312,5 +345,18 @@ impl Run {
         around.timers.change(Timer::Run(self.id), self.deadline, None);
         self.deadline = None;
         true
+    }
+}
+
+/// Which new tasks wait for people. A gate without a condition holds all of them back, whatever the leader says.
+fn gated_items<'a>(gate: Option<&'a Gate>, gated: Option<&'a Gated>) -> impl Fn(u32) -> bool + 'a {
+    move |item| match gate {
+        None => false,
+        Some(gate) if gate.when.is_none() => true,
+        // The ranges are in order: the last that begins at or before the item holds it, or none does.
+        Some(_) => gated.is_some_and(|gated| {
+            let after = gated.items.partition_point(|&(first, _)| first <= item);
+            gated.items[..after].last().is_some_and(|&(_, last)| item <= last)
+        }),
     }
 }

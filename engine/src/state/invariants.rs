@@ -1,8 +1,11 @@
 //! What is always true of the state. `check` walks everything: for tests and the simulation, not for
 //! every apply.
 
+use std::collections::BTreeSet;
+
 use crate::snapshot::SnapshotError;
 use crate::state::State;
+use crate::state::approvals::ApprovalStatus;
 use crate::state::steps::StepStatus;
 use crate::state::tasks::TaskStatus;
 
@@ -51,7 +54,9 @@ impl State {
                     );
                     assert_eq!(task.attempt == 0, task.token == 0, "{at}: an attempt has a token");
                     assert!(
-                        task.wake.is_some() == (!task.status.is_end() && task.status != TaskStatus::Judging),
+                        task.wake.is_some()
+                            == (!task.status.is_end()
+                                && !matches!(task.status, TaskStatus::Judging | TaskStatus::Gated)),
                         "{at}: what can wait for ever has a deadline"
                     );
                     assert!(
@@ -61,6 +66,7 @@ impl State {
                 }
             }
         }
+        self.check_approvals();
         for agent in self.agents.iter() {
             assert!(
                 agent.revoked.is_none() || agent.session.is_none(),
@@ -74,6 +80,86 @@ impl State {
                 "token {}: not used more often than it may be",
                 token.id
             );
+        }
+    }
+
+    /// Whatever waits for people is asked about once, and whom it asks can still end it.
+    fn check_approvals(&self) {
+        for approval in self.approvals.iter() {
+            let at = format!("approval {}", approval.id);
+            assert_eq!(
+                approval.status.is_end(),
+                approval.ended_at.is_some(),
+                "{at}: an end has its time"
+            );
+            let people: BTreeSet<_> = approval.answers.iter().map(|answer| &answer.operator).collect();
+            assert_eq!(
+                people.len(),
+                approval.answers.len(),
+                "{at}: each person answers once"
+            );
+            assert!(
+                approval
+                    .barred
+                    .as_ref()
+                    .is_none_or(|barred| !people.contains(barred)),
+                "{at}: who may not answer has not"
+            );
+            if approval.status == ApprovalStatus::Approved {
+                assert_eq!(
+                    people.len() as u32,
+                    approval.quorum,
+                    "{at}: enough people approved"
+                );
+            }
+            if approval.status.is_end() {
+                continue;
+            }
+            assert!(approval.missing() > 0, "{at}: it waits for somebody");
+            assert!(
+                approval.answers.iter().all(|answer| answer.yes),
+                "{at}: one no ends it"
+            );
+            let run = self.runs.get(&approval.run).expect("a request's run is kept");
+            assert_eq!(
+                approval.question.is_some(),
+                run.is_question(approval.step),
+                "{at}: its kind is its step's"
+            );
+            assert_eq!(
+                run.steps[usize::from(approval.step)].status,
+                StepStatus::Running,
+                "{at}: its step goes on"
+            );
+        }
+        for run in self.runs.iter() {
+            for number in 0..run.steps.len() as u16 {
+                let step = &run.steps[usize::from(number)];
+                let at = format!("run {} step {number}", run.id);
+                let asked: Vec<_> = self
+                    .approvals
+                    .waiting_of(run.id)
+                    .filter(|a| a.step == number)
+                    .collect();
+                assert!(asked.len() <= 1, "{at}: it is asked about once");
+                let is_asked = step.status == StepStatus::Running && run.is_question(number);
+                assert!(
+                    !is_asked || asked.len() == 1,
+                    "{at}: a question waits for an answer"
+                );
+                let gated: Vec<u32> = (0u32..)
+                    .zip(&step.tasks)
+                    .filter(|(_, task)| task.status == TaskStatus::Gated)
+                    .map(|(item, _)| item)
+                    .collect();
+                if run.is_group_whole(number) {
+                    let items: Vec<u32> = asked.iter().flat_map(|approval| approval.each_item()).collect();
+                    assert_eq!(
+                        gated, items,
+                        "{at}: what waits for people is what they are asked about"
+                    );
+                }
+            }
         }
     }
 
@@ -91,6 +177,10 @@ impl State {
                     "agents' open tasks and keys are indexed"
                 );
                 assert_eq!(self.runs, again.runs, "ready and judged tasks are indexed");
+                assert_eq!(
+                    self.approvals, again.approvals,
+                    "what waits for people is indexed"
+                );
                 assert!(*self == again, "a snapshot keeps everything");
             }
             Err(why) => panic!("the snapshot can be read again: {why}"),

@@ -66,8 +66,11 @@ impl Run {
             );
             return;
         }
+        let waits = born == TaskStatus::Waiting;
         if self.steps[usize::from(step)].is_call() {
-            self.steps[usize::from(step)].ready.insert(item);
+            if waits {
+                self.steps[usize::from(step)].ready.insert(item);
+            }
             self.set_wake(step, item, around);
             return;
         }
@@ -87,7 +90,7 @@ impl Run {
             return;
         }
         agent.open.insert(key);
-        if agent.is_online() {
+        if waits && agent.is_online() {
             self.steps[usize::from(step)].ready.insert(item);
         }
         self.set_wake(step, item, around);
@@ -246,7 +249,11 @@ impl Run {
         why: Option<TaskError>,
         around: &mut Around<'_>,
     ) {
+        let gated = self.task(step, item).status == TaskStatus::Gated;
         self.steps[usize::from(step)].set_status(item, status);
+        if gated {
+            self.left_gate(step, item, around);
+        }
         let key = self.key(step, item);
         if let Some(agent) = self.agent_of(step, item).and_then(|id| around.agents.get_mut(id)) {
             agent.open.remove(&key);
@@ -301,7 +308,7 @@ impl Run {
     /// The run (or the step) wants no more of this task.
     pub(crate) fn cancel_task(&mut self, step: u16, item: u32, code: &str, around: &mut Around<'_>) {
         match self.task(step, item).status {
-            TaskStatus::Waiting | TaskStatus::Backoff => {
+            TaskStatus::Waiting | TaskStatus::Gated | TaskStatus::Backoff => {
                 let why = error(code, "it was not begun");
                 self.end(step, item, TaskStatus::Cancelled, Some(why), around);
             }
@@ -317,7 +324,7 @@ impl Run {
         let careful = self.is_careful(step);
         let why = error("revoked", "the agent is denied");
         let status = match self.task(step, item).status {
-            TaskStatus::Waiting | TaskStatus::Backoff => TaskStatus::Cancelled,
+            TaskStatus::Waiting | TaskStatus::Gated | TaskStatus::Backoff => TaskStatus::Cancelled,
             TaskStatus::Assigned | TaskStatus::Started if careful => TaskStatus::Unknown,
             TaskStatus::Assigned => TaskStatus::Cancelled,
             TaskStatus::Started => TaskStatus::Failed,

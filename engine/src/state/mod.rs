@@ -1,6 +1,7 @@
 //! The replicated state, and the one way to change it: [`State::apply`].
 
 pub mod agents;
+pub mod approvals;
 pub mod assignments;
 pub mod audit;
 mod deadlines;
@@ -8,13 +9,16 @@ mod decisions;
 pub mod dedup;
 mod enrolment;
 pub mod evidence;
+mod gates;
 pub(crate) mod groups;
 mod invariants;
 mod life;
 pub mod nodes;
 mod outbox;
+mod questions;
 mod read;
 mod reports;
+pub mod roles;
 mod running;
 pub mod runs;
 mod sessions;
@@ -32,9 +36,11 @@ use crate::id::RunId;
 use crate::time::Timestamp;
 
 pub use agents::{Agent, Session};
+pub use approvals::{Answer, Approval, ApprovalStatus};
 pub use assignments::Assignment;
 pub use audit::AuditRecord;
 pub use nodes::Cluster;
+pub use roles::Roles;
 pub use runs::{Run, RunStatus, TaskView};
 pub use steps::{StepState, StepStatus};
 pub use tasks::{Task, TaskCounts, TaskStatus};
@@ -55,7 +61,9 @@ pub struct State {
     pub(crate) nodes: nodes::Nodes,
     pub(crate) agents: agents::Agents,
     pub(crate) tokens: tokens::Tokens,
+    pub(crate) roles: roles::Roles,
     pub(crate) runs: runs::Runs,
+    pub(crate) approvals: approvals::Approvals,
     pub(crate) evidence: evidence::Evidence,
     pub(crate) audit: audit::Audit,
     pub(crate) dedup: dedup::Dedup,
@@ -160,6 +168,9 @@ impl State {
             Command::Reports { reports, .. } => Ok(self.reports(reports, turn)),
             Command::Calls(ended) => self.calls_ended(ended, turn),
             Command::Custody(custody) => self.take_custody(custody, turn),
+            Command::Answer(answer) => self.answer(answer, turn),
+            Command::GrantRole { operator, role } => self.grant_role(operator, role, turn),
+            Command::RevokeRole { operator, role } => self.revoke_role(operator, role, turn),
             Command::Tick => {
                 self.fire(turn);
                 Ok(Reply::Done)
@@ -179,6 +190,7 @@ impl State {
                         run.touch(around);
                     });
                 }
+                Timer::Approval(id) => self.approval_is_due(id, turn),
                 Timer::Step(id, step) => {
                     self.with_run(id, turn, |run, around| {
                         run.steps[usize::from(step)].due = true;
@@ -208,6 +220,7 @@ impl State {
             index: self.applied_index,
             now: self.now,
             agents: &mut self.agents,
+            approvals: &mut self.approvals,
             timers: &mut self.timers,
             out: &mut turn.out,
             events: &mut turn.events,
@@ -225,6 +238,11 @@ impl State {
     /// cause them could fill the audit.
     fn audit_refusal(&mut self, command: &Command, refusal: &Refusal, turn: &Turn<'_>) {
         let (verb, subject) = match command {
+            // By its run, for that is where people look.
+            Command::Answer(answer) => match self.approvals.get(answer.approval) {
+                Some(approval) => ("approval.answer", approval.run.to_string()),
+                None => ("approval.answer", answer.approval.to_string()),
+            },
             Command::Enroll { token, .. } => match self.tokens.by_hash(token) {
                 Some(token) => ("agent.enroll", token.id.clone()),
                 None => return,
@@ -256,6 +274,8 @@ impl Command {
             Command::RevokeAgent { agent, .. } => ("agent.revoke", agent.to_string()),
             Command::StartRun(start) => ("run.start", start.run.to_string()),
             Command::CancelRun { run, .. } => ("run.cancel", run.to_string()),
+            Command::GrantRole { operator, .. } => ("role.grant", operator.clone()),
+            Command::RevokeRole { operator, .. } => ("role.revoke", operator.clone()),
             _ => return None,
         })
     }

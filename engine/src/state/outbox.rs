@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::effect::Effect;
 use crate::id::{AgentId, RunId};
 use crate::state::agents::Agents;
+use crate::state::approvals::Approvals;
 use crate::state::audit::TaskEvents;
 use crate::state::timers::Timers;
 use crate::time::Timestamp;
@@ -15,16 +16,19 @@ pub(crate) struct Outbox {
     pub runs: BTreeSet<RunId>,
     pub planned: BTreeSet<RunId>,
     pub agents: BTreeSet<AgentId>,
+    pub approvals: bool,
     pub presence: bool,
     pub others: Vec<Effect>,
 }
 
 impl Outbox {
     pub fn into_effects(self) -> Vec<Effect> {
+        let approvals = self.approvals.then_some(Effect::Approvals);
         let presence = self.presence.then_some(Effect::Presence);
         self.others
             .into_iter()
             .chain(self.agents.into_iter().map(Effect::Assignments))
+            .chain(approvals)
             .chain(presence)
             .chain(self.runs.into_iter().map(Effect::Run))
             .chain(self.planned.into_iter().map(Effect::Planned))
@@ -37,6 +41,7 @@ pub(crate) struct Around<'a> {
     pub index: u64,
     pub now: Timestamp,
     pub agents: &'a mut Agents,
+    pub approvals: &'a mut Approvals,
     pub timers: &'a mut Timers,
     pub out: &'a mut Outbox,
     pub events: &'a mut TaskEvents,

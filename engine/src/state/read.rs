@@ -6,11 +6,13 @@ use std::sync::Arc;
 use playbook::manifest::Manifest;
 
 use crate::command::{Custody, NodeInfo};
-use crate::id::{AgentId, Digest, NodeId, RunId};
+use crate::id::{AgentId, ApprovalId, Digest, NodeId, RunId};
 use crate::state::State;
 use crate::state::agents::Agent;
+use crate::state::approvals::Approval;
 use crate::state::audit::AuditRecord;
 use crate::state::nodes::Cluster;
+use crate::state::roles::Roles;
 use crate::state::runs::{Run, TaskView};
 use crate::state::tokens::Token;
 use crate::time::Timestamp;
@@ -126,6 +128,31 @@ impl State {
             .get(run)
             .into_iter()
             .flat_map(move |run| run.tasks(step, from))
+    }
+
+    /// An approval request.
+    pub fn approval(&self, id: ApprovalId) -> Option<&Approval> {
+        self.approvals.get(id)
+    }
+
+    /// All approval requests that are kept, the newest first.
+    pub fn approvals_newest_first(&self) -> impl Iterator<Item = &Approval> {
+        self.approvals.iter().rev()
+    }
+
+    /// The approval requests before this one, the newest first.
+    pub fn approvals_before(&self, id: ApprovalId) -> impl Iterator<Item = &Approval> {
+        self.approvals.before(id)
+    }
+
+    /// What people are asked about a run.
+    pub fn approvals_waiting(&self, run: RunId) -> impl Iterator<Item = &Approval> {
+        self.approvals.waiting_of(run)
+    }
+
+    /// Who holds which role.
+    pub fn roles(&self) -> &Roles {
+        &self.roles
     }
 
     /// A manifest that a run was started with.

@@ -40,6 +40,7 @@ impl State {
         if let Some(what) = manifest.not_built().first() {
             return Err(Refusal::Invalid(format!("this cluster cannot run {what} yet")));
         }
+        super::gates::check_expiry(manifest)?;
         let steps = usize::from(manifest.step_count());
         within("steps", steps, STEPS_MAX)?;
         within("active runs", self.runs.active().len() + 1, ACTIVE_RUNS_MAX)?;
@@ -200,6 +201,7 @@ impl Run {
     /// No further task of the step is made or begun.
     pub(super) fn stop_step(&mut self, step: u16, code: &str, around: &mut Around<'_>) {
         let cancelling = code == "cancelled";
+        self.drop_approvals(step, "the run was cancelled", around);
         let state = &mut self.steps[usize::from(step)];
         state.stopped = true;
         for item in 0..state.tasks.len() as u32 {

@@ -97,6 +97,9 @@ pub struct StepState {
     pub output: Option<Arc<str>>,
     /// Set when it is opened.
     pub shared: Option<Shared>,
+    /// Why the gate's condition could not be evaluated for some of its tasks, which wait for that; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub gate_problem: String,
     /// By item.
     pub tasks: Vec<Task>,
     /// How many tasks are where; stays when old tasks are dropped.
@@ -125,6 +128,7 @@ impl StepState {
             stopped: false,
             output: None,
             shared: None,
+            gate_problem: String::new(),
             tasks: Vec::new(),
             counts: TaskCounts::default(),
             ready: BTreeSet::new(),

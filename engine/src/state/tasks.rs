@@ -1,6 +1,7 @@
 //! One step on one host or one item: the smallest thing that has a life of its own.
 //!
 //! ```text
+//! gated --approved--> waiting
 //! waiting --assign--> assigned --started--> started --ended--> judging --> an end
 //!    ^                    |                     |                  |
 //!    +---- backoff <------+---------------------+---- failed, retry +
@@ -21,6 +22,8 @@ use crate::time::Timestamp;
 pub enum TaskStatus {
     /// Not handed out: its host is away, or the step's `max_parallel` holds it back.
     Waiting,
+    /// Not handed out: it waits for people's approval.
+    Gated,
     /// Handed out; its agent has not said that it began.
     Assigned,
     /// Its agent has begun.
@@ -61,6 +64,7 @@ impl TaskStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             TaskStatus::Waiting | TaskStatus::Backoff => "waiting",
+            TaskStatus::Gated => "gated",
             TaskStatus::Assigned => "assigned",
             TaskStatus::Started | TaskStatus::Judging => "running",
             TaskStatus::Succeeded => "succeeded",
@@ -113,7 +117,7 @@ pub struct Task {
     pub reported: bool,
     /// A report that came after the end was audited: once is enough.
     pub late: bool,
-    /// When the step made it.
+    /// When the step made it, or people let it go: from then on its time counts.
     pub opened_at: Timestamp,
     /// Since when the current attempt waits for its host, or was handed out.
     pub queued_at: Timestamp,
@@ -121,7 +125,7 @@ pub struct Task {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// Its timer; None in an end and while it is judged.
+    /// Its timer; None in an end, while it is judged, and while it waits for people, whose time it is then.
     pub wake: Option<Timestamp>,
     /// The `foreach` item, JSON.
     pub item: Option<Arc<str>>,
@@ -175,6 +179,9 @@ impl Task {
 pub struct TaskCounts {
     /// Backoff included.
     pub waiting: u32,
+    /// Those that wait for people.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gated: u32,
     /// Handed out and not begun.
     pub assigned: u32,
     /// Begun; those that are judged included.
@@ -198,6 +205,7 @@ impl TaskCounts {
     pub fn of_mut(&mut self, status: TaskStatus) -> &mut u32 {
         match status {
             TaskStatus::Waiting | TaskStatus::Backoff => &mut self.waiting,
+            TaskStatus::Gated => &mut self.gated,
             TaskStatus::Assigned => &mut self.assigned,
             TaskStatus::Started | TaskStatus::Judging => &mut self.running,
             TaskStatus::Succeeded => &mut self.succeeded,
@@ -216,7 +224,7 @@ impl TaskCounts {
 
     /// Those that have not ended.
     pub fn open(&self) -> u32 {
-        self.waiting + self.in_flight()
+        self.waiting + self.gated + self.in_flight()
     }
 
     /// Those that hold a place of `max_parallel`.
@@ -228,6 +236,10 @@ impl TaskCounts {
     pub fn ended(&self) -> u32 {
         self.succeeded + self.failed + self.skipped + self.cancelled + self.expired + self.unknown
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The encoded form: a tuple, for there are many.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::id::{RunId, TaskKey};
+use crate::id::{ApprovalId, RunId, TaskKey};
 use crate::time::Timestamp;
 
 /// What a deadline belongs to. At one moment tasks fire before steps and runs, so that what was due
@@ -11,6 +11,8 @@ use crate::time::Timestamp;
 pub enum Timer {
     /// The task's earliest.
     Task(TaskKey),
+    /// The approval request's end, or its escalation.
+    Approval(ApprovalId),
     /// The step's delay.
     Step(RunId, u16),
     /// The run's timeout.

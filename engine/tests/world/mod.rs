@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engine::command::{
-    CallEnded, Custody, NodeInfo, Outcome, OutcomeStatus, Report, ReportBody, SessionClosed, SessionOpened,
-    StartRun, TaskError,
+    CallEnded, Custody, GiveAnswer, NodeInfo, Outcome, OutcomeStatus, Report, ReportBody, Said,
+    SessionClosed, SessionOpened, StartRun, TaskError,
 };
-use engine::id::{AgentId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
+use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
 use engine::planner::{Decision, NewTasks, Planner, Verdict};
 use engine::{Actor, Command, Effect, Envelope, Reply, State, Timestamp};
 use playbook::manifest::{
@@ -72,6 +72,7 @@ impl World {
         let agents: Vec<_> = self
             .state
             .agents()
+            .filter(|a| a.revoked.is_none())
             .map(|a| json!({"id": a.id, "online": a.is_online(), "labels": a.labels, "facts": {}}))
             .collect();
         playbook::resolve_targets(manifest, &self.inputs, &json!({}), &agents)
@@ -96,7 +97,7 @@ impl World {
         self.log.push((index, at, envelope));
         for effect in &applied.effects {
             match effect {
-                Effect::Run(_) | Effect::Planned(_) | Effect::Presence => {}
+                Effect::Run(_) | Effect::Planned(_) | Effect::Presence | Effect::Approvals => {}
                 Effect::Assignments(agent) => {
                     let all: Vec<_> = self
                         .state
@@ -178,11 +179,27 @@ impl World {
         match decision {
             Decision::Delay { step, .. } => format!("delay {}", name(step)),
             Decision::Open {
-                step, from, tasks, ..
-            } => match tasks {
-                NewTasks::Hosts { count } => format!("open {} from {from}: {count} hosts", name(step)),
-                NewTasks::Each(tasks) => format!("open {} from {from}: {} tasks", name(step), tasks.len()),
-            },
+                step,
+                from,
+                tasks,
+                gated,
+                ..
+            } => {
+                let tasks = match tasks {
+                    NewTasks::Hosts { count } => format!("{count} hosts"),
+                    NewTasks::Each(tasks) => format!("{} tasks", tasks.len()),
+                };
+                let gated = gated.as_ref().map_or(String::new(), |gated| {
+                    let problem = gated.problem.as_deref().unwrap_or("");
+                    format!(" gated {:?} {problem}", gated.items)
+                });
+                format!("open {} from {from}: {tasks}{gated}", name(step))
+                    .trim_end()
+                    .to_owned()
+            }
+            Decision::Ask {
+                step, text, defaults, ..
+            } => format!("ask {} {text:?} {defaults}", name(step)),
             Decision::Assign { step, .. } => format!("assign {}", name(step)),
             Decision::Soak { step, .. } => format!("soak {}", name(step)),
             Decision::Judge { step, verdicts, .. } => {
@@ -469,6 +486,46 @@ impl World {
                 let ended = vec![CallEnded { key, outcome }];
                 self.ask(Actor::Leader, Command::Calls(ended));
             }
+            "grant" | "revoke-role" => {
+                let (operator, role) = (plain[0].to_owned(), plain[1].to_owned());
+                let command = match verb {
+                    "grant" => Command::GrantRole { operator, role },
+                    _ => Command::RevokeRole { operator, role },
+                };
+                self.ask(self.actor.clone(), command);
+            }
+            // labels AGENT NAME VALUE
+            "labels" => {
+                let labels = [(plain[1].to_owned(), plain[2].to_owned())].into();
+                let agent = agent(plain[0]);
+                self.ask(self.actor.clone(), Command::SetLabels { agent, labels });
+            }
+            // approve ID [reason=WORD] [binding=old]; deny ID; answer ID JSON
+            "approve" | "deny" | "answer" => {
+                let approval: ApprovalId = plain[0].parse().expect("an approval's id");
+                let known = self.state.approval(approval).map(|a| a.binding);
+                let binding = match named.get("binding") {
+                    Some(other) => digest(other),
+                    None => known.unwrap_or_default(),
+                };
+                let said = match verb {
+                    "approve" => Said::Approve,
+                    "deny" => Said::Deny,
+                    _ => Said::Fill(serde_json::from_str(plain[1]).expect("JSON")),
+                };
+                let reason = named
+                    .get("reason")
+                    .map_or("seen", |reason| reason.trim_matches('"'));
+                self.ask(
+                    self.actor.clone(),
+                    Command::Answer(Box::new(GiveAnswer {
+                        approval,
+                        binding,
+                        said,
+                        reason: reason.into(),
+                    })),
+                );
+            }
             // started RUN/STEP/ITEM[#ATTEMPT] [by=agent]
             "started" | "ended" => {
                 let key = self.key(plain[0]);
@@ -600,6 +657,41 @@ impl World {
                         "  {}/{}#{} {} {}{stop}",
                         call.step, call.key.task.item, call.key.attempt, call.action, call.parameters
                     );
+                }
+            }
+            "approvals" => {
+                for a in self.state.approvals_newest_first().take(2) {
+                    let answers: Vec<_> = a
+                        .answers
+                        .iter()
+                        .map(|answer| format!("{} ({}): {}", answer.operator, answer.role, answer.reason))
+                        .collect();
+                    let _ = writeln!(
+                        self.out,
+                        "  {} {}/{} {:?} {} roles {:?} missing {} of {}{}{}{} answers {answers:?}",
+                        a.id,
+                        short(a.run),
+                        self.state.run(&a.run).map_or("", |r| &r.declared(a.step).name),
+                        a.items,
+                        a.status.as_str(),
+                        a.roles,
+                        a.missing(),
+                        a.quorum,
+                        a.barred
+                            .as_ref()
+                            .map_or(String::new(), |id| format!(", not {id}")),
+                        if a.escalated { ", escalated" } else { "" },
+                        if a.note.is_empty() {
+                            String::new()
+                        } else {
+                            format!(" ({})", a.note)
+                        },
+                    );
+                }
+            }
+            "roles" => {
+                for (operator, role) in self.state.roles().iter() {
+                    let _ = writeln!(self.out, "  {operator} {role}");
                 }
             }
             "agents" => {

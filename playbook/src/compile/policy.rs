@@ -3,7 +3,7 @@
 use super::Compiler;
 use super::fields;
 use super::template::Place as Where;
-use crate::manifest::{Compensate, Gate, OnExpiry, OnFailure, Retry, Strategy, Timeout, Wave};
+use crate::manifest::{Compensate, GATE_MS_MAX, Gate, OnExpiry, OnFailure, Retry, Strategy, Timeout, Wave};
 use crate::nearest;
 use crate::yaml::{Data, Node};
 
@@ -190,6 +190,14 @@ impl Compiler {
         let inner = self.fields(approve, "`approve`", fields::APPROVE)?;
         let roles = self.roles(inner.get("roles").copied(), place, "a gate", "E0138");
         let expires_ms = self.expires(&inner, place, "a gate", "E0138");
+        if expires_ms.is_some_and(|ms| ms > GATE_MS_MAX) {
+            self.problem(
+                "E0138",
+                place,
+                "a gate waits an hour at most: who approves must know what has just been asked",
+                "expires: 1h, with `on_expiry: escalate` where others can be asked next",
+            );
+        }
         let escalate_to = match inner.get("escalate_to") {
             Some(node) => self.roles(Some(node), place, "`escalate_to`", "E0138")?,
             None => Vec::new(),
