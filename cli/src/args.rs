@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
 
@@ -168,6 +168,16 @@ pub enum EnrollToken {
     Revoke { id: String },
 }
 
+/// How a playbook is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// A flowchart for code hosts and wikis.
+    #[default]
+    Mermaid,
+    /// A picture for browsers and reports.
+    Svg,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Playbook {
     /// Check playbooks and show all problems at once.
@@ -178,11 +188,14 @@ pub enum Playbook {
     },
     /// Print the JSON Schema of the playbook language, for editors.
     Schema,
-    /// Draw a playbook as a Mermaid flowchart.
+    /// Draw a playbook as a Mermaid flowchart, or as SVG.
     Graph {
         /// A file, or library:NAME.
         #[arg(value_name = "FILE|library:NAME")]
         playbook: String,
+        /// How it is drawn.
+        #[arg(long, value_enum, default_value_t)]
+        format: GraphFormat,
         /// Colour it by how the steps of this run of it ended.
         #[arg(long, value_name = "ID")]
         run: Option<String>,

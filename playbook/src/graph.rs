@@ -1,12 +1,18 @@
-//! A picture of a playbook: its steps and what they wait for, as a Mermaid flowchart.
+//! A picture of a playbook: its steps and what they wait for, as a Mermaid flowchart or as SVG.
 //!
-//! The syntax is that of <https://mermaid.js.org/syntax/flowchart.html>: what code hosts and wikis draw by
-//! themselves. Everything that a playbook says is escaped; a label can neither end itself nor become markup.
+//! Mermaid (<https://mermaid.js.org/syntax/flowchart.html>) is what code hosts and wikis draw by themselves; the SVG is
+//! drawn here (`layout`, `svg`), for reports and browsers. Everything that a playbook says is escaped; a label can
+//! neither end itself nor become markup.
+
+mod layout;
+mod svg;
 
 use std::fmt::{self, Write as _};
 
 use crate::eval::as_written;
 use crate::manifest::{Expression, Kind, Manifest, NeedState, Over, Step};
+
+pub use svg::svg;
 
 /// Characters of a condition that a label shows.
 const CONDITION_CHARS_MAX: usize = 60;
@@ -56,29 +62,29 @@ fn draw(
     let coloured: Vec<(String, String)> = steps
         .filter_map(|step| Some((id(step), status(&step.name)?)))
         .collect();
-    for (name, style) in COLOURS {
+    for (name, ground, text) in COLOURS {
         let of_it: Vec<&str> = coloured
             .iter()
             .filter(|(_, status)| status == name)
             .map(|(id, _)| id.as_str())
             .collect();
         if !of_it.is_empty() {
-            writeln!(out, "  classDef {name} {style}")?;
+            writeln!(out, "  classDef {name} fill:{ground},color:{text}")?;
             writeln!(out, "  class {} {name}", of_it.join(","))?;
         }
     }
     Ok(())
 }
 
-/// Ends and states of a step, and how they look: on light and on dark ground.
-const COLOURS: &[(&str, &str)] = &[
-    ("succeeded", "fill:#2e7d32,color:#fff"),
-    ("failed", "fill:#c62828,color:#fff"),
-    ("unknown", "fill:#6a1b9a,color:#fff"),
-    ("expired", "fill:#ef6c00,color:#fff"),
-    ("cancelled", "fill:#616161,color:#fff"),
-    ("skipped", "fill:#bdbdbd,color:#000"),
-    ("running", "fill:#1565c0,color:#fff"),
+/// Ends and states of a step with the colours of their ground and their text: on light and on dark paper.
+const COLOURS: &[(&str, &str, &str)] = &[
+    ("succeeded", "#2e7d32", "#fff"),
+    ("failed", "#c62828", "#fff"),
+    ("unknown", "#6a1b9a", "#fff"),
+    ("expired", "#ef6c00", "#fff"),
+    ("cancelled", "#616161", "#fff"),
+    ("skipped", "#bdbdbd", "#000"),
+    ("running", "#1565c0", "#fff"),
 ];
 
 /// Apart from the words of Mermaid, such as `end`, which cannot be the id of a node.
@@ -86,40 +92,44 @@ fn id(step: &Step) -> String {
     format!("s_{}", step.name)
 }
 
-fn node(out: &mut String, indent: &str, step: &Step) -> fmt::Result {
-    let mut lines = vec![format!("<b>{}</b>", escaped(&step.name))];
-    match &step.kind {
-        Kind::Do { action, .. } => lines.push(escaped(action)),
-        Kind::Decide { rules } => lines.push(format!("decides, rules: {}", rules.len())),
-        Kind::Score { rules } => lines.push(format!("scores, rules: {}", rules.len())),
-        Kind::Ask { roles, .. } => lines.push(escaped(&format!("asks {}", roles.join(", ")))),
-        Kind::Notify { to, .. } => lines.push(format!("tells {}", to.len())),
-        Kind::WaitEvent { class, .. } => lines.push(escaped(&format!("waits for {class}"))),
-        Kind::Playbook { name, wait, .. } => {
-            let how = if *wait { "runs" } else { "starts" };
-            lines.push(escaped(&format!("{how} {name}")));
-        }
-    }
+/// What is said of a step, line by line, not escaped yet. The first is its name.
+fn lines(step: &Step) -> Vec<String> {
+    let mut lines = vec![step.name.clone()];
+    lines.push(match &step.kind {
+        Kind::Do { action, .. } => action.clone(),
+        Kind::Decide { rules } => format!("decides, rules: {}", rules.len()),
+        Kind::Score { rules } => format!("scores, rules: {}", rules.len()),
+        Kind::Ask { roles, .. } => format!("asks {}", roles.join(", ")),
+        Kind::Notify { to, .. } => format!("tells {}", to.len()),
+        Kind::WaitEvent { class, .. } => format!("waits for {class}"),
+        Kind::Playbook { name, wait, .. } => format!("{} {name}", if *wait { "runs" } else { "starts" }),
+    });
     if let Some(gate) = &step.gate {
-        lines.push(escaped(&format!("approved by {}", gate.roles.join(", "))));
+        lines.push(format!("approved by {}", gate.roles.join(", ")));
     }
     match &step.over {
         Over::Once => {}
-        Over::Targets(set) => lines.push(format!("on {}", escaped(set))),
+        Over::Targets(set) => lines.push(format!("on {set}")),
         Over::ForEach { list, name, host, .. } => {
             let within = host
                 .as_ref()
                 .map_or(String::new(), |host| format!(", on {}", host.within));
-            lines.push(escaped(&format!(
-                "for each {name} in {}{within}",
-                shortened(list)
-            )));
+            lines.push(format!("for each {name} in {}{within}", shortened(list)));
         }
     }
     if let Some(when) = &step.when {
-        lines.push(escaped(&format!("when {}", shortened(when))));
+        lines.push(format!("when {}", shortened(when)));
     }
-    let label = lines.join("<br/>");
+    lines
+}
+
+fn node(out: &mut String, indent: &str, step: &Step) -> fmt::Result {
+    let lines = lines(step);
+    let mut label = format!("<b>{}</b>", escaped(&lines[0]));
+    for line in &lines[1..] {
+        label.push_str("<br/>");
+        label.push_str(&escaped(line));
+    }
     // A decision is a rhombus.
     let (open, close) = match step.kind {
         Kind::Do { .. } | Kind::Notify { .. } => ("[\"", "\"]"),
@@ -145,7 +155,7 @@ fn shortened(expression: &Expression) -> String {
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_alphanumeric() || " .,_-+*/=!?()".contains(c) {
+        if c.is_alphanumeric() || " .,:_-+*/=!?()".contains(c) {
             out.push(c);
         } else {
             let _ = write!(out, "#{};", u32::from(c));

@@ -42,13 +42,18 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Playbook(Playbook::Import(args)) => cacao::import(out, &args),
         Command::Playbook(Playbook::Export(args)) => cacao::export(out, &args),
         Command::Playbook(Playbook::Schema) => playbook::schema(out),
-        Command::Playbook(Playbook::Graph { playbook, run: None }) => playbook::graph(out, &playbook, None),
         Command::Playbook(Playbook::Graph {
             playbook,
+            format,
+            run: None,
+        }) => playbook::graph(out, &playbook, format, None),
+        Command::Playbook(Playbook::Graph {
+            playbook,
+            format,
             run: Some(id),
         }) => online(global, async |mut client| {
             let run = run::get(&mut client, id).await?;
-            playbook::graph(out, &playbook, Some(&run))
+            playbook::graph(out, &playbook, format, Some(&run))
         }),
         Command::Explain { code } => explain::run(out, code.as_deref()),
         Command::Action(command) => action::run(out, &command),

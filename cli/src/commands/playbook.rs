@@ -10,6 +10,7 @@ use proto::v1;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    args::GraphFormat,
     error::{CliError, Result},
     exit_codes,
     output::{Format, Output, clean},
@@ -75,7 +76,7 @@ pub fn schema(out: Output) -> Result<u8> {
 ///
 /// # Errors
 /// The playbook's problems; a run of something else.
-pub fn graph(out: Output, name: &str, run: Option<&v1::Run>) -> Result<u8> {
+pub fn graph(out: Output, name: &str, format: GraphFormat, run: Option<&v1::Run>) -> Result<u8> {
     let manifest = playbook::compile(&read(name)?)
         .map_err(|problems| invalid(name, &problems))?
         .manifest;
@@ -93,9 +94,11 @@ pub fn graph(out: Output, name: &str, run: Option<&v1::Run>) -> Result<u8> {
         let of_it = run.steps.iter().find(|known| known.name == step)?;
         Some(of_it.status.clone())
     };
-    let text = playbook::graph::mermaid(&manifest, status);
-    let value =
-        json!({ "playbook": manifest.playbook, "manifest_sha256": manifest.sha256(), "mermaid": text });
+    let (field, text) = match format {
+        GraphFormat::Mermaid => ("mermaid", playbook::graph::mermaid(&manifest, status)),
+        GraphFormat::Svg => ("svg", playbook::graph::svg(&manifest, status)),
+    };
+    let value = json!({ "playbook": manifest.playbook, "manifest_sha256": manifest.sha256(), field: text });
     out.one(&text, &value)?;
     Ok(exit_codes::OK)
 }
