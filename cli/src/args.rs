@@ -275,12 +275,74 @@ pub enum Run {
     },
     /// Follow one until it ends; the exit code is 1 unless it succeeded.
     Watch { id: String },
+    #[command(flatten)]
+    Control(Control),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Control {
     /// Stop one: what waits is not started, what runs is cancelled where it can be.
     Cancel {
         id: String,
         #[arg(long)]
         reason: String,
     },
+    /// Hold one: nothing more is started, what runs on hosts goes on.
+    Pause {
+        id: String,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let a paused one go on.
+    Resume { id: String },
+    /// Try again what failed, expired or was not begun, in one that goes on or is over.
+    Retry {
+        id: String,
+        /// Only this step's tasks.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        step: String,
+        /// Also what may have been done: it is done again.
+        #[arg(long)]
+        unknown: bool,
+    },
+    /// Say what became of a task that nobody knows to be done or not.
+    Settle {
+        id: String,
+        /// The task, as `run show --tasks` names it.
+        #[arg(value_name = "STEP/ITEM", value_parser = task_name)]
+        task: (String, u32),
+        #[arg(long = "as", value_name = "OUTCOME")]
+        outcome: Settled,
+        /// By what that was found out.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// The step and the item that `STEP/ITEM` names.
+fn task_name(text: &str) -> Result<(String, u32), String> {
+    text.split_once('/')
+        .and_then(|(step, item)| Some((step.to_owned(), item.parse().ok()?)))
+        .filter(|(step, _)| !step.is_empty())
+        .ok_or_else(|| "a task is STEP/ITEM, such as isolate/3".to_owned())
+}
+
+/// What became of a task.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Settled {
+    /// It was done.
+    Succeeded,
+    /// It was not done.
+    Failed,
+}
+
+impl Settled {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Settled::Succeeded => "succeeded",
+            Settled::Failed => "failed",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

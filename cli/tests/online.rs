@@ -121,6 +121,10 @@ unasked! {
     list_enroll_tokens(ListEnrollTokensRequest) -> ListEnrollTokensReply;
     revoke_enroll_token(RevokeEnrollTokenRequest) -> RevokeEnrollTokenReply;
     start_run(StartRunRequest) -> StartRunReply;
+    pause_run(PauseRunRequest) -> ControlRunReply;
+    resume_run(ResumeRunRequest) -> ControlRunReply;
+    retry_run(RetryRunRequest) -> ControlRunReply;
+    settle_task(SettleTaskRequest) -> ControlRunReply;
     list_runs(ListRunsRequest) -> ListRunsReply;
     list_tasks(ListTasksRequest) -> ListTasksReply;
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;

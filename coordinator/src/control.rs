@@ -246,7 +246,7 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::Enroll { .. }
         | Command::SetLabels { .. }
         | Command::Sessions { .. }
-        | Command::Plan(_)
+        | Command::Plan { .. }
         | Command::Reports { .. }
         | Command::Calls(_)
         | Command::Custody(_)
@@ -261,6 +261,10 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::Answer(_)
         | Command::GrantRole { .. }
         | Command::RevokeRole { .. }
-        | Command::CancelRun { .. } => false,
+        | Command::CancelRun { .. }
+        | Command::PauseRun { .. }
+        | Command::ResumeRun { .. }
+        | Command::RetryRun { .. }
+        | Command::SettleTask { .. } => false,
     }
 }

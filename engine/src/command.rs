@@ -148,8 +148,43 @@ pub enum Command {
         /// Why, for the audit and the agents.
         reason: String,
     },
+    /// Nothing more of the run is opened or assigned until it is resumed; what agents hold goes on.
+    PauseRun {
+        /// Which.
+        run: RunId,
+        /// Why, for the audit.
+        reason: String,
+    },
+    /// A paused run goes on.
+    ResumeRun {
+        /// Which.
+        run: RunId,
+    },
+    /// Gives tasks that ended and did not succeed another attempt, in a run that goes on or is over.
+    RetryRun {
+        /// Which.
+        run: RunId,
+        /// Only this step's; None: all steps'.
+        step: Option<u16>,
+        /// Also those that may have been done.
+        unknown: bool,
+    },
+    /// A person found out what became of a task that ended `unknown`.
+    SettleTask {
+        /// Which.
+        task: TaskKey,
+        /// It was done; otherwise it was not.
+        succeeded: bool,
+        /// By what that was found out, for the audit.
+        reason: String,
+    },
     /// What the planner decided. Refused, decision by decision, where the run has moved on.
-    Plan(Vec<Decision>),
+    Plan {
+        /// The index of the last entry that the planner had seen.
+        drawn_at: u64,
+        /// In order.
+        decisions: Vec<Decision>,
+    },
     /// What agents said, batched by their node.
     Reports {
         /// The node that batched them.

@@ -12,7 +12,8 @@
 //! logging, and async. A clippy configuration beside this crate bans what could bring them in.
 //!
 //! Invariants, checked by [`State::check`]: every task that is not judged or over has a deadline; a task is
-//! handed out only as an attempt that the token of its log entry fences; a final word is never replaced;
+//! handed out only as an attempt that the token of its log entry fences; a final word is never replaced, but by a person's
+//! retry or settlement;
 //! every change has its audit record in the same apply.
 
 pub mod codec;

@@ -220,11 +220,13 @@ impl State {
 
     /// Builds what is derived from a run.
     fn index_run(&mut self, run: &mut Run) -> Result<(), SnapshotError> {
-        self.timers.change(Timer::Run(run.id), None, run.deadline);
+        let ticks = run.paused_at.is_none();
+        self.timers
+            .change(Timer::Run(run.id), None, run.deadline.filter(|_| ticks));
         for number in 0..run.steps.len() {
             let step = number as u16;
             let state = &run.steps[number];
-            if state.is_timed() {
+            if ticks && state.is_timed() {
                 self.timers.change(Timer::Step(run.id, step), None, state.due_at);
             }
             let mut counts = TaskCounts::default();
@@ -236,7 +238,9 @@ impl State {
                 };
                 let (status, wake) = (run.task(step, item).status, run.task(step, item).wake);
                 *counts.of_mut(status) += 1;
-                self.timers.change(Timer::Task(key), None, wake);
+                let still = run.stands_still(run.task(step, item));
+                self.timers
+                    .change(Timer::Task(key), None, wake.filter(|_| !still));
                 if status.is_end() {
                     continue;
                 }

@@ -4,7 +4,7 @@
 mod world;
 
 use engine::command::{Outcome, OutcomeStatus, Report, ReportBody};
-use engine::id::NodeId;
+use engine::id::{NodeId, RunId};
 use engine::{Actor, Command, Reply, State};
 use proptest::prelude::*;
 use serde_json::json;
@@ -53,7 +53,7 @@ const PLAYBOOKS: [&[&str]; 4] = [
 fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
     let host = a % 4;
     let task = pick(world, a, b);
-    let line = match what % 24 {
+    let line = match what % 30 {
         0 | 1 => {
             let n = world.log.len();
             format!(
@@ -81,16 +81,36 @@ fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
         5 | 6 => format!("tick {}", u64::from(a) * u64::from(b)),
         7 => "to-deadline".into(),
         8 => match world.state.active_runs().next() {
-            Some(run) => format!(
-                "cancel {}",
-                String::from_utf8_lossy(run.id.0.as_bytes()).trim_end_matches('\0')
-            ),
+            Some(run) => format!("cancel {}", name(run.id)),
             None => return,
         },
         9 if a == 7 => format!("revoke-agent a{host}"),
         10 => "snapshot".into(),
         11 => "leader off".into(),
         12 | 13 => "leader on".into(),
+        24 => match world.state.active_runs().nth(usize::from(a % 3)) {
+            Some(run) => format!("pause {}", name(run.id)),
+            None => return,
+        },
+        25 => match world.state.active_runs().find(|run| run.paused_at.is_some()) {
+            Some(run) => format!("resume {}", name(run.id)),
+            None => return,
+        },
+        26 | 27 => match world.state.runs_newest_first().nth(usize::from(a % 4)) {
+            Some(run) => format!(
+                "retry {}{}",
+                name(run.id),
+                if b % 2 == 0 { " unknown=1" } else { "" }
+            ),
+            None => return,
+        },
+        28 => match unknown(world) {
+            Some(task) => format!(
+                "settle {task} {}",
+                if b % 2 == 0 { "succeeded" } else { "failed" }
+            ),
+            None => return,
+        },
         14 => match task {
             Some(task) => format!("started {task}"),
             None => return,
@@ -133,9 +153,7 @@ fn pick(world: &World, a: u8, b: u8) -> Option<String> {
         .flat_map(|agent| world.state.assignments(&agent.id))
         .collect();
     let assignment = handed.get(usize::from(a) % handed.len().max(1))?;
-    let run = String::from_utf8_lossy(assignment.key.task.run.0.as_bytes())
-        .trim_end_matches('\0')
-        .to_owned();
+    let run = name(assignment.key.task.run);
     let item = if b == 255 { 0 } else { assignment.key.task.item };
     Some(format!("{run}/{}/{item}", assignment.step))
 }
@@ -230,10 +248,22 @@ fn call(world: &World, a: u8) -> Option<String> {
     let runs: Vec<_> = world.state.active_runs().map(|run| run.id).collect();
     let calls: Vec<_> = runs.iter().flat_map(|run| world.state.calls(run)).collect();
     let call = calls.get(usize::from(a) % calls.len().max(1))?;
-    let run = String::from_utf8_lossy(call.key.task.run.0.as_bytes())
-        .trim_end_matches('\0')
-        .to_owned();
+    let run = name(call.key.task.run);
     Some(format!("{run}/{}/{}", call.step, call.key.task.item))
+}
+
+/// A task of which nobody knows whether it was done.
+fn unknown(world: &World) -> Option<String> {
+    world.state.runs_newest_first().find_map(|run| {
+        let mut tasks = (0..run.steps.len() as u16).flat_map(|step| run.tasks(step, 0));
+        let task = tasks.find(|task| task.status() == "unknown")?;
+        Some(format!("{}/{}/{}", name(run.id), task.step_name, task.item))
+    })
+}
+
+fn name(run: RunId) -> String {
+    let bytes = run.0.as_bytes();
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
 }
 
 fn live((steps, script): &Life) -> World {
@@ -264,7 +294,7 @@ type Life = (Vec<(u8, u8, u8, u8)>, Vec<(u8, u8, u8)>);
 fn script() -> impl Strategy<Value = Life> {
     (
         proptest::collection::vec(any::<(u8, u8, u8, u8)>(), 1..6),
-        proptest::collection::vec(any::<(u8, u8, u8)>(), 0..70),
+        proptest::collection::vec(any::<(u8, u8, u8)>(), 0..90),
     )
 }
 
@@ -293,11 +323,15 @@ proptest! {
         prop_assert_eq!(resumed.encode(), world.state.encode());
     }
 
-    /// Once nothing comes any more but the time, every run ends.
+    /// Once nothing comes any more but the time, every run that is not paused ends.
     #[test]
     fn every_run_ends(script in script()) {
         let mut world = live(&script);
         world.line("leader on");
+        let paused: Vec<_> = world.state.active_runs().filter(|run| run.paused_at.is_some()).map(|run| run.id).collect();
+        for run in paused {
+            world.line(&format!("resume {}", name(run)));
+        }
         for round in 0.. {
             prop_assert!(round < 2_000, "deadlines end");
             if world.state.runs_active() == 0 {

@@ -5,6 +5,7 @@ mod agent;
 mod audit;
 mod cacao;
 mod cluster;
+mod control;
 mod enroll_token;
 mod evidence;
 mod explain;

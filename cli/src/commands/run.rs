@@ -1,11 +1,12 @@
-//! `run start|list|show|watch|cancel`.
+//! `run start|list|show|watch`. (What is done to a run that was started is in `control`.)
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use proto::v1::{self, CancelRunRequest, GetRunRequest, ListRunsRequest, ListTasksRequest, StartRunRequest};
+use proto::v1::{self, GetRunRequest, ListRunsRequest, ListTasksRequest, StartRunRequest};
 use serde_json::{Map, Value, json};
 
 use super::{
+    control::control,
     playbook::{Checked, check, read},
     watch::{counts_text, watch},
 };
@@ -27,21 +28,7 @@ pub async fn run(out: Output, client: &mut Client, command: Run) -> Result<u8> {
         Run::List { limit, active } => list(out, client, limit, active).await,
         Run::Show { id, tasks } => show(out, client, id, tasks).await,
         Run::Watch { id } => watch(out, client, &id).await,
-        Run::Cancel { id, reason } => {
-            let request = CancelRunRequest {
-                run_id: id.clone(),
-                reason,
-                request_id: request_id(),
-            };
-            let reply = client
-                .call(async |mut api| api.cancel_run(request.clone()).await)
-                .await?;
-            out.one(
-                &format!("Run {id} is {}.\n", clean(&reply.status)),
-                &json!({ "id": id, "status": reply.status }),
-            )?;
-            Ok(exit_codes::OK)
-        }
+        Run::Control(command) => control(out, client, command).await,
     }
 }
 

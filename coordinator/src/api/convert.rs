@@ -63,7 +63,7 @@ pub fn run(run: &Run, detail: Detail) -> v1::Run {
         id: run.id.to_string(),
         playbook: run.manifest().playbook.clone(),
         version: run.manifest().version,
-        status: run.status.as_str().into(),
+        status: run.word().into(),
         requester: run.requester.clone(),
         created_at_ms: run.created_at.0,
         ended_at_ms: time(run.ended_at),

@@ -101,7 +101,9 @@ impl Planner {
                 entry.0 += 1;
             }
         }
-        commands.into_iter().map(Command::Plan).collect()
+        let drawn_at = state.applied_index();
+        let command = |decisions| Command::Plan { drawn_at, decisions };
+        commands.into_iter().map(command).collect()
     }
 
     /// When `plan` wants to be called again though nothing changed; None: not before something does.

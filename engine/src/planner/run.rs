@@ -45,6 +45,11 @@ pub(super) fn plan_run(state: &State, run: &Run) -> Vec<Decision> {
         held: BTreeSet::new(),
         failed: run.failed,
     };
+    if run.paused_at.is_some() {
+        // What comes in is judged, so that it is known; what it means for the run waits.
+        (0..run.steps.len() as u16).for_each(|step| plan.judge(step));
+        return plan.decisions;
+    }
     // Each pass that goes on has ended at least one step more.
     while plan.pass() {}
     plan.end();

@@ -21,6 +21,7 @@ impl Run {
         let task = self.task_mut(step, item);
         task.wake = None;
         let (status, stop, attempt) = (task.status, task.stop, task.attempt);
+        let attempt = attempt - self.steps[usize::from(step)].attempts_before;
         let first = attempt <= 1;
         let careful = self.is_careful(step);
         let total_over = self.total_deadline(step, item).is_some_and(|total| total <= now);
@@ -157,8 +158,11 @@ impl Run {
 
     pub(super) fn wake_at(&mut self, step: u16, item: u32, at: Option<Timestamp>, around: &mut Around<'_>) {
         let key = self.key(step, item);
+        let still = self.stands_still(self.task(step, item));
         let task = self.task_mut(step, item);
-        around.timers.change(Timer::Task(key), task.wake, at);
-        task.wake = at;
+        let before = std::mem::replace(&mut task.wake, at);
+        around
+            .timers
+            .change(Timer::Task(key), before, at.filter(|_| !still));
     }
 }

@@ -1,5 +1,6 @@
 //! The planner's decisions, checked against the run as it is now. What they were drawn from either cannot
-//! change any more (the outcome of ended steps) or is checked here; a stale one changes nothing.
+//! change any more (the outcome of ended steps, unless people open one again: then all that was drawn before is
+//! stale) or is checked here; a stale one changes nothing.
 
 use std::sync::Arc;
 
@@ -19,14 +20,15 @@ use crate::state::timers::Timer;
 use crate::state::{State, Turn};
 
 impl State {
-    pub(super) fn decide(&mut self, decisions: &[Decision], turn: &mut Turn<'_>) -> Reply {
+    pub(super) fn decide(&mut self, drawn_at: u64, decisions: &[Decision], turn: &mut Turn<'_>) -> Reply {
         let mut stale = 0;
         for decision in decisions {
             let id = decision.run();
             turn.out.planned.insert(id);
             let took = self
                 .with_run(id, turn, |run, around| {
-                    let took = !run.status.is_end() && run.decide(decision, around);
+                    let fresh = !run.status.is_end() && run.reopened_at <= drawn_at;
+                    let took = fresh && run.decide(decision, around);
                     if took {
                         run.touch(around);
                     }
@@ -64,6 +66,9 @@ impl Run {
         if let Some(step) = decision.step()
             && usize::from(step) >= self.steps.len()
         {
+            return false;
+        }
+        if self.paused_at.is_some() && !matches!(decision, Decision::Judge { .. }) {
             return false;
         }
         match decision {
@@ -250,6 +255,9 @@ impl Run {
 
     /// Hands out ready tasks, in order, as many as the step's `max_parallel` leaves room for.
     fn assign_ready(&mut self, step: u16, around: &mut Around<'_>) -> usize {
+        if self.paused_at.is_some() {
+            return 0;
+        }
         let max = self.parallel_max(step);
         let state = &self.steps[usize::from(step)];
         let room = max.saturating_sub(state.counts.in_flight()) as usize;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::snapshot::SnapshotError;
 use crate::state::State;
 use crate::state::approvals::ApprovalStatus;
+use crate::state::runs::RunStatus;
 use crate::state::steps::StepStatus;
 use crate::state::tasks::TaskStatus;
 
@@ -21,6 +22,10 @@ impl State {
                 run.status.is_end(),
                 run.ended_at.is_some() && !self.runs.active().contains(&name),
                 "run {name}: its end, its time of end and the list of active runs agree"
+            );
+            assert!(
+                run.paused_at.is_none() || run.status == RunStatus::Running,
+                "run {name}: only what goes on is paused"
             );
             assert!(
                 run.revision <= self.applied_index,
@@ -52,7 +57,10 @@ impl State {
                         task.token <= self.applied_index,
                         "{at}: its token is of an applied entry"
                     );
-                    assert_eq!(task.attempt == 0, task.token == 0, "{at}: an attempt has a token");
+                    assert!(
+                        task.token > 0 || task.attempt <= step.attempts_before,
+                        "{at}: an attempt has a token"
+                    );
                     assert!(
                         task.wake.is_some()
                             == (!task.status.is_end()
@@ -60,7 +68,7 @@ impl State {
                         "{at}: what can wait for ever has a deadline"
                     );
                     assert!(
-                        task.attempt > 0 || !task.status.in_flight(),
+                        task.token > 0 || !task.status.in_flight(),
                         "{at}: what is handed out is an attempt"
                     );
                 }

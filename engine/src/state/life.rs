@@ -51,8 +51,12 @@ impl Run {
         let item = self.steps[usize::from(step)].tasks.len() as u32;
         let born = task.status;
         let code = task.error.as_ref().map_or(String::new(), |e| e.code.clone());
-        self.steps[usize::from(step)].push(task);
-        if born.is_end() {
+        let state = &mut self.steps[usize::from(step)];
+        state.push(task);
+        if !born.is_end() {
+            // Its key may have had attempts before: their numbers are never used again.
+            state.tasks[item as usize].attempt = state.attempts_before;
+        } else {
             self.task_mut(step, item).ended_at = Some(around.now);
             around.events.push(
                 self.id,
@@ -207,6 +211,7 @@ impl Run {
         let code = why.code.clone();
         task.error = Some(Box::new(why));
         task.stop = None;
+        task.queued_at = around.now;
         let retry_at = around.now.plus_ms(pause);
         let total = self.total_deadline(step, item);
         self.wake_at(
@@ -228,7 +233,7 @@ impl Run {
         let denied = !state.is_call() && agent.is_none_or(|agent| agent.revoked.is_some());
         let retries = self.declared(step).retry.as_ref().map_or(0, |retry| retry.max);
         let cancelled = self.status == RunStatus::Cancelling && !self.is_finally(step);
-        task.attempt <= retries
+        task.attempt - state.attempts_before <= retries
             && !cancelled
             && !state.stopped
             && !denied
@@ -263,9 +268,9 @@ impl Run {
         let task = self.task_mut(step, item);
         task.ended_at = Some(now);
         task.error = why.map(Box::new);
-        let (attempt, reported) = (task.attempt, task.reported);
+        let (attempt, token, reported) = (task.attempt, task.token, task.reported);
         self.wake_at(step, item, None, around);
-        if attempt > 0 && !reported {
+        if token > 0 && !reported {
             self.tell_agent(step, item, around);
         }
         around.events.push(

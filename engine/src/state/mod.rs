@@ -4,6 +4,7 @@ pub mod agents;
 pub mod approvals;
 pub mod assignments;
 pub mod audit;
+mod control;
 mod deadlines;
 mod decisions;
 pub mod dedup;
@@ -164,7 +165,15 @@ impl State {
             } => Ok(self.sessions(*node, opened, closed, facts, turn)),
             Command::StartRun(start) => self.start_run(start, turn),
             Command::CancelRun { run, reason } => self.cancel_run(*run, reason, turn),
-            Command::Plan(decisions) => Ok(self.decide(decisions, turn)),
+            Command::PauseRun { run, reason } => self.pause_run(*run, reason, turn),
+            Command::ResumeRun { run } => self.resume_run(*run, turn),
+            Command::RetryRun { run, step, unknown } => self.retry_run(*run, *step, *unknown, turn),
+            Command::SettleTask {
+                task,
+                succeeded,
+                reason,
+            } => self.settle_task(*task, *succeeded, reason, turn),
+            Command::Plan { drawn_at, decisions } => Ok(self.decide(*drawn_at, decisions, turn)),
             Command::Reports { reports, .. } => Ok(self.reports(reports, turn)),
             Command::Calls(ended) => self.calls_ended(ended, turn),
             Command::Custody(custody) => self.take_custody(custody, turn),
@@ -274,6 +283,10 @@ impl Command {
             Command::RevokeAgent { agent, .. } => ("agent.revoke", agent.to_string()),
             Command::StartRun(start) => ("run.start", start.run.to_string()),
             Command::CancelRun { run, .. } => ("run.cancel", run.to_string()),
+            Command::PauseRun { run, .. } => ("run.pause", run.to_string()),
+            Command::ResumeRun { run } => ("run.resume", run.to_string()),
+            Command::RetryRun { run, .. } => ("run.retry", run.to_string()),
+            Command::SettleTask { task, .. } => ("task.settle", task.run.to_string()),
             Command::GrantRole { operator, .. } => ("role.grant", operator.clone()),
             Command::RevokeRole { operator, .. } => ("role.revoke", operator.clone()),
             _ => return None,

@@ -113,6 +113,8 @@ impl State {
             revision: self.applied_index,
             steps: vec![StepState::new(); steps],
             trimmed: false,
+            paused_at: None,
+            reopened_at: 0,
         });
         self.timers.change(Timer::Run(start.run), None, deadline);
         turn.out.runs.insert(start.run);
@@ -182,6 +184,7 @@ impl Run {
         if self.status != RunStatus::Running {
             return;
         }
+        self.resume(around);
         self.status = RunStatus::Cancelling;
         reason.clone_into(&mut self.reason);
         let steps = self.manifest.steps.len() as u16;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::command::TaskError;
-use crate::id::{AgentId, Digest, RunId};
+use crate::id::{AgentId, Digest, RunId, TaskKey};
 use crate::limits::{CALLS_PARALLEL_DEFAULT, FINISHED_TASK_BYTES_MAX};
 use crate::state::steps::{StepState, StepStatus};
 use crate::state::tasks::Task;
@@ -86,6 +86,12 @@ pub struct Run {
     pub steps: Vec<StepState>,
     /// The tasks were dropped to make room; counts and outputs stay.
     pub trimmed: bool,
+    /// Since when it is paused; only a run that is `Running` can be.
+    #[serde(default)]
+    pub paused_at: Option<Timestamp>,
+    /// The log index at which people last changed an end: decisions drawn before are stale.
+    #[serde(default)]
+    pub(crate) reopened_at: u64,
 }
 
 static NO_MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| {
@@ -328,6 +334,21 @@ impl Runs {
                     step.tasks = Vec::new();
                 }
             }
+        }
+    }
+
+    /// A run that had ended goes on.
+    pub(crate) fn reopen(&mut self, id: RunId) {
+        self.finished.retain(|finished| *finished != id);
+        self.finished_bytes -= self.by_id.get(&id).map_or(0, Run::task_bytes);
+        self.active.insert(id);
+    }
+
+    /// A task of a finished run, which held so many bytes, was changed.
+    pub(crate) fn weigh_again(&mut self, key: TaskKey, before: usize) {
+        if let Some(run) = self.by_id.get(&key.run) {
+            self.finished_bytes += run.task(key.step, key.item).size_bytes();
+            self.finished_bytes -= before;
         }
     }
 

@@ -93,6 +93,10 @@ pub struct StepState {
     pub due: bool,
     /// Its rule of failure held early: nothing more is assigned.
     pub stopped: bool,
+    /// The greatest number of an attempt that its tasks had when it began again: they count on from here, and have
+    /// all the attempts that the playbook allows.
+    #[serde(default)]
+    pub attempts_before: u32,
     /// A `decide`'s output, JSON.
     pub output: Option<Arc<str>>,
     /// Set when it is opened.
@@ -126,6 +130,7 @@ impl StepState {
             due_at: None,
             due: false,
             stopped: false,
+            attempts_before: 0,
             output: None,
             shared: None,
             gate_problem: String::new(),
@@ -153,6 +158,20 @@ impl StepState {
     /// Its delay, or the pause between two groups of its tasks, goes on.
     pub(crate) fn is_timed(&self) -> bool {
         !self.status.is_end() && self.due_at.is_some() && !self.due
+    }
+
+    /// The greatest number of an attempt that any of its tasks, past ones included, has had.
+    pub(crate) fn attempts_max(&self) -> u32 {
+        let attempts = self.tasks.iter().map(|task| task.attempt);
+        attempts.max().unwrap_or(0).max(self.attempts_before)
+    }
+
+    /// It waits again, as if it had never begun, but for the numbers of its attempts.
+    pub(crate) fn begin_again(&mut self) {
+        *self = StepState {
+            attempts_before: self.attempts_max(),
+            ..StepState::new()
+        };
     }
 
     /// Moves a task from one status to another in the counts and indexes; the only way to do it.

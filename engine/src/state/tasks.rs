@@ -6,7 +6,7 @@
 //!    ^                    |                     |                  |
 //!    +---- backoff <------+---------------------+---- failed, retry +
 //! ```
-//! The six ends are final. A task is compact: what all tasks of a step share is in the step, and texts
+//! The six ends are final, unless a person has the task tried again or settles what is unknown. A task is compact: what all tasks of a step share is in the step, and texts
 //! are kept as they came.
 
 use std::sync::Arc;

@@ -158,7 +158,7 @@ impl World {
                 return;
             }
             for command in commands {
-                if let Command::Plan(decisions) = &command {
+                if let Command::Plan { decisions, .. } = &command {
                     for decision in decisions {
                         let text = self.decision(decision);
                         let _ = writeln!(self.out, "  plan: {text}");
@@ -526,6 +526,37 @@ impl World {
                     })),
                 );
             }
+            "pause" => self.ask(
+                self.actor.clone(),
+                Command::PauseRun {
+                    run: RunId(uuid(plain[0])),
+                    reason: "wait".into(),
+                },
+            ),
+            "resume" => self.ask(
+                self.actor.clone(),
+                Command::ResumeRun {
+                    run: RunId(uuid(plain[0])),
+                },
+            ),
+            // retry RUN [STEP] [unknown=1]
+            "retry" => {
+                let run = RunId(uuid(plain[0]));
+                let step = plain
+                    .get(1)
+                    .map(|name| self.state.step_number(&run, name).expect("a step"));
+                let unknown = named.contains_key("unknown");
+                self.ask(self.actor.clone(), Command::RetryRun { run, step, unknown });
+            }
+            // settle RUN/STEP/ITEM succeeded|failed
+            "settle" => {
+                let command = Command::SettleTask {
+                    task: self.key(plain[0]).task,
+                    succeeded: plain[1] == "succeeded",
+                    reason: "seen".into(),
+                };
+                self.ask(self.actor.clone(), command);
+            }
             // started RUN/STEP/ITEM[#ATTEMPT] [by=agent]
             "started" | "ended" => {
                 let key = self.key(plain[0]);
@@ -617,7 +648,7 @@ impl World {
                         self.out,
                         "  {} {} {} outputs {}",
                         short(run.id),
-                        run.status.as_str(),
+                        run.word(),
                         run.reason,
                         run.outputs
                             .as_ref()
@@ -720,8 +751,13 @@ impl World {
                     );
                 }
             }
-            "audit" => {
+            // Of the audit, what people did to runs.
+            "audit" | "control" => {
+                let asked = ["run.pause", "run.resume", "run.retry", "task.settle", "refused"];
                 for r in self.state.audit_after(0, 1000) {
+                    if what == "control" && !asked.contains(&r.verb.as_str()) {
+                        continue;
+                    }
                     let subject = r.subject.parse::<RunId>().map_or(r.subject.clone(), short);
                     let _ = writeln!(
                         self.out,

@@ -3,6 +3,7 @@
 mod agents;
 mod audit;
 mod cluster;
+mod control;
 mod evidence;
 mod runs;
 mod tokens;
@@ -181,6 +182,10 @@ service! {
     get_run(GetRunRequest) -> Run;
     list_tasks(ListTasksRequest) -> ListTasksReply;
     cancel_run(CancelRunRequest) -> CancelRunReply;
+    pause_run(PauseRunRequest) -> ControlRunReply;
+    resume_run(ResumeRunRequest) -> ControlRunReply;
+    retry_run(RetryRunRequest) -> ControlRunReply;
+    settle_task(SettleTaskRequest) -> ControlRunReply;
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
     verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
     list_audit(ListAuditRequest) -> ListAuditReply;

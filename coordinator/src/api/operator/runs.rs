@@ -183,26 +183,6 @@ impl Operators {
         });
         reply.await?
     }
-
-    pub(super) async fn cancel_run(
-        &self,
-        operator: String,
-        asked: v1::CancelRunRequest,
-    ) -> Result<v1::CancelRunReply, ApiError> {
-        let run: RunId = parse("run_id", &asked.run_id)?;
-        let command = Command::CancelRun {
-            run,
-            reason: asked.reason,
-        };
-        self.submit(operator, &asked.request_id, command).await?;
-        let status = self
-            .control
-            .query(|state| state.run(&run).map(|run| run.status.as_str().to_owned()))
-            .await?;
-        Ok(v1::CancelRunReply {
-            status: status.ok_or_else(|| not_found("run", run))?,
-        })
-    }
 }
 
 /// The selected sets over which an action above `collect` goes. One that reads facts is refused, with
