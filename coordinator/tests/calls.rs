@@ -164,7 +164,6 @@ async fn start(cluster: &Cluster, at: usize, playbook: &str) -> String {
         playbook_yaml: playbook.into(),
         inputs_json: "{}".into(),
         request_id: uuid::Uuid::now_v7().to_string(),
-        ..Default::default()
     };
     retry(async || operator.clone().start_run(request.clone()).await)
         .await
