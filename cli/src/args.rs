@@ -200,6 +200,35 @@ pub enum Playbook {
         #[arg(long, value_name = "ID")]
         run: Option<String>,
     },
+    /// Keep a version of a playbook in the cluster, under the name and number that it says.
+    Publish {
+        /// A file, or library:NAME.
+        #[arg(value_name = "FILE|library:NAME")]
+        playbook: String,
+        /// What changed, for people.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+    /// List the published playbooks, the newest version of each.
+    List,
+    /// List all versions of a published playbook.
+    History {
+        /// Its name.
+        name: String,
+    },
+    /// Show the text of a published playbook.
+    Show {
+        /// Its name; without a version the newest.
+        #[arg(value_name = "NAME[@VERSION]")]
+        name: String,
+    },
+    /// Show what differs between two playbooks.
+    Diff {
+        /// A file, library:NAME, or published:NAME[@VERSION].
+        from: String,
+        /// Another one.
+        to: String,
+    },
     /// Read a playbook of another format and show it in our language. Nothing of it is carried out.
     Import(Import),
     /// Write a playbook in another format.

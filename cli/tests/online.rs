@@ -111,6 +111,9 @@ macro_rules! unasked {
 
 unasked! {
     cluster_status(ClusterStatusRequest) -> ClusterStatusReply;
+    publish_playbook(PublishPlaybookRequest) -> PublishedPlaybook;
+    list_playbooks(ListPlaybooksRequest) -> ListPlaybooksReply;
+    get_playbook(GetPlaybookRequest) -> PublishedPlaybook;
     add_member(AddMemberRequest) -> AddMemberReply;
     remove_member(RemoveMemberRequest) -> RemoveMemberReply;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderReply;

@@ -249,6 +249,7 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::Plan { .. }
         | Command::Reports { .. }
         | Command::Calls(_)
+        | Command::Publish(_)
         | Command::Custody(_)
         | Command::Tick => true,
         // A repeat of these would be refused, or answered otherwise, though the first was carried out.

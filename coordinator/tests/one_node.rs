@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, PATIENCE, code, ended, message, run_to_end, start_run, started};
+use common::{Cluster, PATIENCE, code, ended, message, retry, run_to_end, start_run, started};
 use proto::v1;
 use proto::v1::agent_message::Body as Said;
 use proto::v1::coordinator_message::Body as Told;
@@ -212,4 +212,66 @@ async fn a_message_larger_than_allowed_is_refused_in_words() {
         "{refused:?}"
     );
     agent.attach(&cluster.agent_endpoint(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_playbook_stays_as_it_is() {
+    let mut cluster = Cluster::start(1);
+    let operator = cluster.operator(0).await;
+    let publish = |yaml: String| {
+        let mut operator = operator.clone();
+        async move {
+            let asked = v1::PublishPlaybookRequest {
+                playbook_yaml: yaml,
+                note: "test".into(),
+                request_id: uuid::Uuid::now_v7().to_string(),
+            };
+            operator
+                .publish_playbook(asked)
+                .await
+                .map(tonic::Response::into_inner)
+        }
+    };
+    let first = retry(async || publish(LOOK.to_owned()).await.map(tonic::Response::new)).await;
+    assert_eq!((first.name.as_str(), first.version), ("look", 1));
+    // A lost answer is asked for again.
+    assert_eq!(publish(LOOK.to_owned()).await.unwrap(), first);
+    let other = publish(format!("{LOOK}\n# changed\n")).await.unwrap_err();
+    assert!(other.message().contains("with another text"), "{other:?}");
+    let wrong = publish("playbook: look\nversion: 2\nsteps: {}\n".to_owned())
+        .await
+        .unwrap_err();
+    assert!(wrong.message().contains("E0105"), "{wrong:?}");
+    let second = publish(LOOK.replace("version: 1", "version: 2")).await.unwrap();
+    assert_ne!(second.manifest_sha256, first.manifest_sha256);
+
+    cluster.kill(0);
+    cluster.launch(0);
+    let mut operator = cluster.operator(0).await;
+    let get = v1::GetPlaybookRequest {
+        name: "look".into(),
+        version: 0,
+    };
+    let newest = retry(async || operator.get_playbook(get.clone()).await).await;
+    assert_eq!(
+        (newest.version, newest.playbook_yaml),
+        (2, LOOK.replace("version: 1", "version: 2"))
+    );
+    let list = v1::ListPlaybooksRequest { name: "look".into() };
+    let all = operator
+        .list_playbooks(list)
+        .await
+        .unwrap()
+        .into_inner()
+        .playbooks;
+    assert_eq!(all.iter().map(|one| one.version).collect::<Vec<_>>(), [2, 1]);
+    assert!(all.iter().all(|one| one.playbook_yaml.is_empty()));
+    let none = operator
+        .get_playbook(v1::GetPlaybookRequest {
+            name: "look".into(),
+            version: 7,
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(none.code(), Code::NotFound);
 }

@@ -192,6 +192,8 @@ pub enum Command {
         /// In the order in which each agent said them.
         reports: Vec<Report>,
     },
+    /// Keeps a version of a playbook under its name.
+    Publish(Box<Publish>),
     /// How calls ended that the leader carried out.
     Calls(Vec<CallEnded>),
     /// Evidence that is on enough disks.
@@ -287,6 +289,21 @@ pub struct Report {
     pub key: AttemptKey,
     /// What.
     pub body: ReportBody,
+}
+
+/// A version of a playbook. Whoever proposes it has compiled the text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// As the text says.
+    pub name: String,
+    /// As the text says.
+    pub version: u32,
+    /// As it was handed in.
+    pub text: std::sync::Arc<str>,
+    /// SHA-256 of the manifest that it compiles to.
+    pub manifest_hash: Digest,
+    /// What the author says of the change; may be empty.
+    pub note: String,
 }
 
 /// How one call ended.

@@ -11,6 +11,12 @@ pub const LABEL_BYTES_MAX: usize = 256;
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// An error message of one task, bytes; longer ones are cut.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
+/// The text of one published playbook.
+pub const PLAYBOOK_BYTES_MAX: usize = 512 * 1024;
+/// Versions of published playbooks, of all together.
+pub const PUBLISHED_MAX: usize = 10_000;
+/// Their texts, of all together: they are part of every snapshot.
+pub const PUBLISHED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Agents that one join token can admit.
 pub const TOKEN_USES_MAX: u32 = 100_000;
 /// Join tokens that are kept. The oldest that can no longer be used make room.

@@ -21,6 +21,7 @@ use crate::state::approvals::Approval;
 use crate::state::audit::Audit;
 use crate::state::dedup::Dedup;
 use crate::state::nodes::{Cluster, Nodes};
+use crate::state::playbooks::Published;
 use crate::state::roles::Roles;
 use crate::state::runs::Run;
 use crate::state::tasks::TaskStatus;
@@ -67,6 +68,7 @@ struct BodyRef<'a> {
     approvals: Vec<&'a Approval>,
     approvals_last: ApprovalId,
     evidence: Vec<&'a Custody>,
+    playbooks: Vec<&'a Published>,
     /// None where the body is only hashed: the chain's head stands for its records.
     audit: Option<&'a Audit>,
     audit_head: (u64, Digest),
@@ -92,6 +94,8 @@ struct Body {
     #[serde(default)]
     approvals_last: ApprovalId,
     evidence: Vec<Custody>,
+    #[serde(default)]
+    playbooks: Vec<Published>,
     audit: Audit,
     dedup: Dedup,
 }
@@ -162,6 +166,7 @@ impl State {
             approvals: self.approvals.iter().collect(),
             approvals_last: self.approvals.last(),
             evidence: self.evidence.iter().collect(),
+            playbooks: self.playbooks.iter().collect(),
             audit,
             audit_head: (self.audit.sequence(), self.audit.head()),
             dedup: &self.dedup,
@@ -195,6 +200,9 @@ impl State {
         state.approvals.set_last(body.approvals_last);
         for custody in body.evidence {
             state.evidence.push(custody);
+        }
+        for published in body.playbooks {
+            state.playbooks.insert(published);
         }
         for (hash, manifest) in body.manifests {
             state.runs.store_manifest(hash, &manifest);

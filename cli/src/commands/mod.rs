@@ -11,6 +11,7 @@ mod evidence;
 mod explain;
 mod offline;
 mod playbook;
+mod published;
 mod run;
 mod status;
 mod watch;
@@ -55,6 +56,21 @@ pub fn run(cli: Cli) -> Result<u8> {
         }) => online(global, async |mut client| {
             let run = run::get(&mut client, id).await?;
             playbook::graph(out, &playbook, format, Some(&run))
+        }),
+        Command::Playbook(Playbook::Publish { playbook, note }) => online(global, async |mut client| {
+            published::publish(out, &mut client, &playbook, note).await
+        }),
+        Command::Playbook(Playbook::List) => online(global, async |mut client| {
+            published::list(out, &mut client, "").await
+        }),
+        Command::Playbook(Playbook::History { name }) => online(global, async |mut client| {
+            published::list(out, &mut client, &name).await
+        }),
+        Command::Playbook(Playbook::Show { name }) => online(global, async |mut client| {
+            published::show(out, &mut client, &name).await
+        }),
+        Command::Playbook(Playbook::Diff { from, to }) => online(global, async |mut client| {
+            published::diff(out, &mut client, &from, &to).await
         }),
         Command::Explain { code } => explain::run(out, code.as_deref()),
         Command::Action(command) => action::run(out, &command),

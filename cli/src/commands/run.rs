@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     control::control,
-    playbook::{Checked, check, read},
+    playbook::{Checked, check},
     watch::{counts_text, watch},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub async fn run(out: Output, client: &mut Client, command: Run) -> Result<u8> {
 }
 
 async fn start(out: Output, client: &mut Client, args: Start) -> Result<u8> {
-    let yaml = read(&args.playbook)?;
+    let yaml = super::published::text(client, &args.playbook).await?;
     let checked = check(&args.playbook, &yaml)?;
     let inputs = inputs(&args, &checked)?;
     if !args.confirm {

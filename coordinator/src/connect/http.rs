@@ -23,7 +23,7 @@ pub(super) async fn call(connections: &Connections, parameters: &Value, idempote
     let text = |name: &str| parameters.get(name).and_then(Value::as_str).unwrap_or_default();
     let connection = match connections.get(text("connection")) {
         Ok(connection) => connection,
-        Err(outcome) => return outcome,
+        Err(outcome) => return *outcome,
     };
     let method: Method = match text("method").parse() {
         Ok(method) => method,
@@ -35,7 +35,7 @@ pub(super) async fn call(connections: &Connections, parameters: &Value, idempote
     };
     let request = match connection.request(method.clone(), url, idempotency_key).await {
         Ok(request) => request,
-        Err(outcome) => return outcome,
+        Err(outcome) => return *outcome,
     };
     let request = match parameters.get("query").and_then(Value::as_object) {
         Some(query) => request.query(&query.iter().collect::<Vec<_>>()),
@@ -51,7 +51,7 @@ pub(super) async fn call(connections: &Connections, parameters: &Value, idempote
     };
     let response = match answer(request, method.is_idempotent()).await {
         Ok(response) => response,
-        Err(outcome) => return outcome,
+        Err(outcome) => return *outcome,
     };
     let accept: Vec<u64> = parameters
         .get("accept")
@@ -68,10 +68,10 @@ impl Connection {
         method: Method,
         url: Url,
         idempotency_key: &str,
-    ) -> Result<RequestBuilder, Outcome> {
+    ) -> Result<RequestBuilder, Box<Outcome>> {
         // Small, and on this machine; it changes when an administrator changes it.
         let secret = tokio::task::block_in_place(|| self.secret.header())
-            .map_err(|why| failed("no_secret", why.of(&self.name).to_string()))?;
+            .map_err(|why| Box::new(failed("no_secret", why.of(&self.name).to_string())))?;
         let mut request = self.client.request(method, url);
         if let Some((name, value)) = secret {
             request = request.header(name, value);
@@ -84,18 +84,18 @@ impl Connection {
 }
 
 /// Sends, and waits for the head of the answer.
-pub(super) async fn answer(request: RequestBuilder, harmless_twice: bool) -> Result<Response, Outcome> {
+pub(super) async fn answer(request: RequestBuilder, harmless_twice: bool) -> Result<Response, Box<Outcome>> {
     request.send().await.map_err(|error| {
         let nothing_sent = error.is_connect() || error.is_builder();
         let why = in_words(&error.without_url());
-        if nothing_sent || harmless_twice {
+        Box::new(if nothing_sent || harmless_twice {
             failed("unreachable", why)
         } else {
             unknown(
                 "answer_lost",
                 format!("{why}; the other side may have done what was asked"),
             )
-        }
+        })
     })
 }
 

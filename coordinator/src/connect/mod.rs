@@ -132,14 +132,14 @@ impl Connections {
         }
     }
 
-    fn get(&self, name: &str) -> Result<&Connection, Outcome> {
+    fn get(&self, name: &str) -> Result<&Connection, Box<Outcome>> {
         self.by_name.get(name).ok_or_else(|| {
-            failed(
+            Box::new(failed(
                 "no_connection",
                 format!(
                     "the leader has no connection {name:?}; add [connections.{name}] to every coordinator.toml"
                 ),
-            )
+            ))
         })
     }
 }

@@ -30,12 +30,12 @@ pub(super) async fn send(connections: &Connections, message: &Value, idempotency
         "webhook" => {
             let connection = match connections.get(address) {
                 Ok(connection) => connection,
-                Err(outcome) => return outcome,
+                Err(outcome) => return *outcome,
             };
             let url = connection.url.clone();
             let request = match connection.request(Method::POST, url, idempotency_key).await {
                 Ok(request) => request,
-                Err(outcome) => return outcome,
+                Err(outcome) => return *outcome,
             };
             let body = json!({
                 "text": message.get("text"),
@@ -44,7 +44,7 @@ pub(super) async fn send(connections: &Connections, message: &Value, idempotency
             });
             // A message that comes twice says so itself: the receiver knows it by the task.
             match answer(request.json(&body), true).await {
-                Err(outcome) => outcome,
+                Err(outcome) => *outcome,
                 Ok(response) if response.status().is_success() => Outcome {
                     status: OutcomeStatus::Succeeded,
                     output: Value::Null,

@@ -16,6 +16,7 @@ mod invariants;
 mod life;
 pub mod nodes;
 mod outbox;
+pub mod playbooks;
 mod questions;
 mod read;
 mod reports;
@@ -41,6 +42,7 @@ pub use approvals::{Answer, Approval, ApprovalStatus};
 pub use assignments::Assignment;
 pub use audit::AuditRecord;
 pub use nodes::Cluster;
+pub use playbooks::Published;
 pub use roles::Roles;
 pub use runs::{Run, RunStatus, TaskView};
 pub use steps::{StepState, StepStatus};
@@ -66,6 +68,7 @@ pub struct State {
     pub(crate) runs: runs::Runs,
     pub(crate) approvals: approvals::Approvals,
     pub(crate) evidence: evidence::Evidence,
+    pub(crate) playbooks: playbooks::Playbooks,
     pub(crate) audit: audit::Audit,
     pub(crate) dedup: dedup::Dedup,
     /// Derived.
@@ -176,6 +179,7 @@ impl State {
             Command::Plan { drawn_at, decisions } => Ok(self.decide(*drawn_at, decisions, turn)),
             Command::Reports { reports, .. } => Ok(self.reports(reports, turn)),
             Command::Calls(ended) => self.calls_ended(ended, turn),
+            Command::Publish(publish) => self.publish(publish, turn),
             Command::Custody(custody) => self.take_custody(custody, turn),
             Command::Answer(answer) => self.answer(answer, turn),
             Command::GrantRole { operator, role } => self.grant_role(operator, role, turn),
@@ -289,6 +293,7 @@ impl Command {
             Command::SettleTask { task, .. } => ("task.settle", task.run.to_string()),
             Command::GrantRole { operator, .. } => ("role.grant", operator.clone()),
             Command::RevokeRole { operator, .. } => ("role.revoke", operator.clone()),
+            Command::Publish(publish) => ("playbook.publish", publish.name.clone()),
             _ => return None,
         })
     }

@@ -12,6 +12,7 @@ use crate::state::agents::Agent;
 use crate::state::approvals::Approval;
 use crate::state::audit::AuditRecord;
 use crate::state::nodes::Cluster;
+use crate::state::playbooks::Playbooks;
 use crate::state::roles::Roles;
 use crate::state::runs::{Run, TaskView};
 use crate::state::tokens::Token;
@@ -163,6 +164,11 @@ impl State {
     /// All manifests, by hash.
     pub fn manifests(&self) -> &BTreeMap<Digest, Arc<Manifest>> {
         self.runs.manifests()
+    }
+
+    /// Published playbooks.
+    pub fn playbooks(&self) -> &Playbooks {
+        &self.playbooks
     }
 
     /// All custody records, in the order in which they came.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engine::command::{
-    CallEnded, Custody, GiveAnswer, NodeInfo, Outcome, OutcomeStatus, Report, ReportBody, Said,
+    CallEnded, Custody, GiveAnswer, NodeInfo, Outcome, OutcomeStatus, Publish, Report, ReportBody, Said,
     SessionClosed, SessionOpened, StartRun, TaskError,
 };
 use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
@@ -415,6 +415,19 @@ impl World {
                 self.text.push_str(rest);
                 self.text.push('\n');
             }
+            // publish [note]: the lines that were written.
+            "publish" => {
+                let text = std::mem::take(&mut self.text);
+                let manifest = playbook::compile(&text).expect("a playbook").manifest;
+                let publish = Publish {
+                    name: manifest.playbook.clone(),
+                    version: manifest.version,
+                    text: text.into(),
+                    manifest_hash: manifest.sha256().parse().expect("a hash"),
+                    note: rest.into(),
+                };
+                self.ask(self.actor.clone(), Command::Publish(Box::new(publish)));
+            }
             "yaml" => {
                 let text = std::mem::take(&mut self.text);
                 let manifest = match playbook::compile(&text) {
@@ -723,6 +736,15 @@ impl World {
             "roles" => {
                 for (operator, role) in self.state.roles().iter() {
                     let _ = writeln!(self.out, "  {operator} {role}");
+                }
+            }
+            "playbooks" => {
+                for p in self.state.playbooks().iter() {
+                    let _ = writeln!(
+                        self.out,
+                        "  {} {} by {}: {}",
+                        p.name, p.version, p.published_by, p.note
+                    );
                 }
             }
             "agents" => {

@@ -5,6 +5,7 @@ mod audit;
 mod cluster;
 mod control;
 mod evidence;
+mod playbooks;
 mod runs;
 mod tokens;
 mod watch;
@@ -186,6 +187,9 @@ service! {
     resume_run(ResumeRunRequest) -> ControlRunReply;
     retry_run(RetryRunRequest) -> ControlRunReply;
     settle_task(SettleTaskRequest) -> ControlRunReply;
+    publish_playbook(PublishPlaybookRequest) -> PublishedPlaybook;
+    list_playbooks(ListPlaybooksRequest) -> ListPlaybooksReply;
+    get_playbook(GetPlaybookRequest) -> PublishedPlaybook;
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
     verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
     list_audit(ListAuditRequest) -> ListAuditReply;
