@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use cordon::demo::world::{Cluster, level, request_id};
+use cordon::demo::world::{Cluster, Node, level, request_id};
 use proto::v1;
 
 /// Writes before the loss.
@@ -128,12 +128,64 @@ fn a_leader_that_is_removed_hands_over_first() {
         let left: Vec<_> = status.members.iter().map(|one| one.node_id.as_str()).collect();
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(!left.contains(&leader.name()), "{left:?}");
-        // The two decide without it, also when it is gone.
-        leader.kill().await?;
+        // It says so, and is gone for those who ask it: the two decide without it.
+        let exit = leader
+            .machine
+            .wait(leader.name(), Duration::from_secs(60))
+            .await?;
+        assert_eq!(exit.code, Some(3));
+        says_that_it_was_removed(leader)?;
         operator.create_token("").await?;
+        // Started again it says the same.
+        leader.start().await?;
+        let exit = leader
+            .machine
+            .wait(leader.name(), Duration::from_secs(60))
+            .await?;
+        assert_eq!(exit.code, Some(3));
         cluster.shut_down().await?;
         Ok(())
     });
+}
+
+#[test]
+fn a_member_that_was_removed_while_it_was_down_is_told_by_the_others() {
+    support::in_world(async |mut world| {
+        let cluster = Cluster::start(&mut world, 3).await?;
+        let leader = cluster.leader(None).await?;
+        let operator = cluster.operator()?;
+        operator.create_token("").await?;
+        leader.kill().await?;
+        let left = cluster.leader(Some(leader.name())).await?;
+        let remove = v1::RemoveMemberRequest {
+            raft_id: leader.member.raft_id,
+            request_id: request_id(),
+        };
+        cluster
+            .operator_at(left)?
+            .call("RemoveMember", async |mut api| {
+                api.remove_member(remove.clone()).await
+            })
+            .await?;
+        leader.start().await?;
+        let exit = leader
+            .machine
+            .wait(leader.name(), Duration::from_secs(60))
+            .await?;
+        assert_eq!(exit.code, Some(3));
+        says_that_it_was_removed(leader)?;
+        cluster.shut_down().await?;
+        Ok(())
+    });
+}
+
+fn says_that_it_was_removed(node: &Node) -> anyhow::Result<()> {
+    let log = std::fs::read_to_string(node.machine.log_path(node.name()))?;
+    anyhow::ensure!(
+        log.contains("this node was removed from the cluster, for good") && log.contains("--replace NAME"),
+        "{log}"
+    );
+    Ok(())
 }
 
 #[test]

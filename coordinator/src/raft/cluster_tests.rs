@@ -30,6 +30,7 @@ struct World {
     committed: BTreeMap<ProposalId, u64>,
     refused: BTreeMap<ProposalId, Refused>,
     changed: BTreeSet<ProposalId>,
+    removed: BTreeSet<u64>,
     reads: BTreeMap<u64, (u64, u64)>,
     reads_failed: BTreeSet<u64>,
 }
@@ -45,6 +46,7 @@ impl World {
             committed: BTreeMap::new(),
             refused: BTreeMap::new(),
             changed: BTreeSet::new(),
+            removed: BTreeSet::new(),
             reads: BTreeMap::new(),
             reads_failed: BTreeSet::new(),
         };
@@ -116,6 +118,9 @@ impl World {
                 }
             }
             self.refused.extend(output.refused);
+            if output.removed {
+                self.removed.insert(id);
+            }
             self.changed.extend(output.changed.into_iter().map(|(id, _)| id));
             self.reads.extend(
                 output
@@ -524,6 +529,11 @@ fn membership_grows_and_shrinks_one_step_at_a_time() {
     world.until("it leads", |w| w.leader() == Some(4));
     let id = world.change(Change::Remove(leader));
     world.until("the old leader is out", |w| w.changed.contains(&id));
+    assert_eq!(
+        world.removed,
+        BTreeSet::from([leader]),
+        "it learns of it, and nobody else is out"
+    );
     world.nodes.remove(&leader);
     world.commit(5);
     world.await_equal();

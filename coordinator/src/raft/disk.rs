@@ -109,13 +109,7 @@ pub(super) fn thread<E: Into<Halted>>(
                 }
             }
         };
-        tracing::error!(reason = %why.reason, "this node halts");
-        shared.halted.send_if_modified(|halted| {
-            let first = halted.is_none();
-            halted.get_or_insert(why);
-            first
-        });
-        let _ = shared.send(Event::Wake);
+        shared.halt(why);
     })
 }
 

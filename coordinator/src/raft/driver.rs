@@ -340,7 +340,10 @@ impl Driver {
         if output.hash.is_some() {
             self.state_hash = output.hash;
         }
-        Ok(())
+        match output.removed {
+            true => Err(Halt::Removed),
+            false => Ok(()),
+        }
     }
 
     fn refuse(&mut self, id: ProposalId, refused: Refused) {

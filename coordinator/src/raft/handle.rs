@@ -270,6 +270,20 @@ impl Shared {
         self.events.try_send(event)
     }
 
+    /// Ends this node's replication, for the first reason that is given.
+    pub(super) fn halt(&self, why: Halted) {
+        self.halted.send_if_modified(|halted| {
+            let first = halted.is_none();
+            if first {
+                tracing::error!(reason = %why.reason, "this node halts");
+                *halted = Some(why);
+            }
+            first
+        });
+        // If the queue is full the driver is awake, and looks at the reason anyway.
+        let _ = self.send(Event::Wake);
+    }
+
     fn is_halted(&self) -> bool {
         self.halted.borrow().is_some() || *self.stopped.borrow()
     }

@@ -122,6 +122,8 @@ pub struct Output {
     pub compact: Option<u64>,
     /// Tell the peers the hash over this node's state at this index.
     pub hash: Option<(u64, Digest)>,
+    /// This node was removed, for good: [`Halt::Removed`], once all of this is done.
+    pub removed: bool,
 }
 
 /// One write to the disk.
@@ -325,6 +327,12 @@ pub enum Halt {
         /// Who says otherwise.
         leader: u64,
     },
+    /// This node is no member any more.
+    #[error(
+        "this node was removed from the cluster, for good: its raft id is spent. Switch it off, or, to bring it back, \
+         {REPLACE}"
+    )]
+    Removed,
     /// Raft itself gave up.
     #[error("raft: {0}")]
     Raft(#[from] raft::Error),
@@ -358,6 +366,7 @@ impl From<Halt> for Halted {
                 Halt::Diverged { .. }
                 | Halt::Forgot { .. }
                 | Halt::Contradicted { .. }
+                | Halt::Removed
                 | Halt::Gap { .. } => true,
                 Halt::Entry { .. } | Halt::Raft(_) => false,
             },

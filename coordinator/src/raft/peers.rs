@@ -18,8 +18,9 @@ use tokio::sync::{Mutex, mpsc};
 use tonic::transport::Channel;
 
 use super::handle::{Event, RaftConfig, Shared};
-use super::io::{Fetched, SnapshotWanted};
+use super::io::{Fetched, Halt, SnapshotWanted};
 use super::message::PeerMessage;
+use super::transport::says_removed;
 use crate::storage::Checkpoint;
 
 /// Batches that wait for a peer's stream. Beyond, they are dropped and raft is told.
@@ -244,7 +245,12 @@ impl Peer {
             .await
         {
             Ok(_) => "the peer ended the stream".to_owned(),
-            Err(status) => status.message().to_owned(),
+            Err(status) => {
+                if says_removed(&status) {
+                    self.shared.halt(Halt::Removed.into());
+                }
+                status.message().to_owned()
+            }
         }
     }
 

@@ -718,6 +718,7 @@ impl Replica {
             let term = self.node.raft.term;
             self.node.raft.become_follower(term, 0);
         }
+        output.removed |= change == Change::Remove(self.config.id);
         if let Some(waiter) = self.change.take_if(|w| w.index == index) {
             output.changed.push((waiter.id, conf));
         }
@@ -807,4 +808,5 @@ fn is_something(output: &Output) -> bool {
         || output.checkpoint.is_some()
         || output.compact.is_some()
         || output.hash.is_some()
+        || output.removed
 }

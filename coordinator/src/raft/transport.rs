@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use certs::Role as CertificateRole;
 use certs::tls::Peer;
-use engine::id::Digest;
+use certs::{Role as CertificateRole, SpiffeId};
+use engine::id::{Digest, NodeId};
 use proto::v1 as wire;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::handle::{Event, RaftConfig, Shared};
 use super::message::PeerMessage;
 use super::peers::PeerDirectory;
+use crate::api::error::CODE_KEY;
 
+/// The stable code of a refusal: who calls was a member and is none any more.
+const REMOVED: &str = "removed";
 /// Chunks of a snapshot that are read ahead.
 const CHUNKS_AHEAD: usize = 2;
 
@@ -38,16 +42,20 @@ impl RaftService {
 
     /// The raft id of who calls, by the certificate that the handshake verified.
     fn caller<T>(&self, request: &Request<T>) -> Result<u64, Status> {
-        let name = request
-            .extensions()
-            .get::<Peer>()
-            .and_then(|peer| peer.spiffe.as_ref());
-        let name = name.ok_or_else(|| Status::unauthenticated("no certificate"))?;
-        if name.role() != CertificateRole::Coordinator {
-            return Err(Status::permission_denied(format!("{name} is no coordinator")));
-        }
-        let id = self.directory.id_of(name.id());
-        id.ok_or_else(|| Status::permission_denied(format!("{name} is not a member of this cluster")))
+        let name = coordinator(request)?;
+        self.directory.id_of(name.id()).ok_or_else(|| no_member(&name))
+    }
+
+    /// Whether a node that knows what is in its frame was a member once, and is none any more. It was in the address
+    /// book before it was a member, so this node has seen it there if it has applied as much as that one has committed.
+    fn was_removed(&self, frame: &wire::RaftMessages) -> bool {
+        let commit = frame.messages.iter().map(|message| message.commit).max();
+        let commit = commit.unwrap_or(0);
+        let state = self.shared.state.read();
+        commit > 0
+            && state.applied_index() >= commit
+            && state.nodes().next().is_some()
+            && state.node(NodeId(frame.from)).is_none()
     }
 
     fn check_cluster(&self, cluster_id: &str) -> Result<(), Status> {
@@ -62,11 +70,16 @@ impl RaftService {
         *self.shared.stopped.borrow()
     }
 
-    fn take(&self, caller: u64, frame: wire::RaftMessages) -> Result<(), Status> {
+    fn take(&self, caller: &SpiffeId, frame: wire::RaftMessages) -> Result<(), Status> {
         self.check_cluster(&frame.cluster_id)?;
         if self.is_stopped() {
             return Err(Status::unavailable("this node has halted"));
         }
+        let known = self.directory.id_of(caller.id());
+        if known != Some(frame.from) && self.was_removed(&frame) {
+            return Err(removed(frame.from));
+        }
+        let caller = known.ok_or_else(|| no_member(caller))?;
         if frame.from != caller || frame.to != self.node_id {
             let message = format!(
                 "node {caller} sent a frame from node {} to node {}, but this is node {}",
@@ -105,10 +118,10 @@ impl wire::raft_service_server::RaftService for RaftService {
         &self,
         request: Request<Streaming<wire::RaftMessages>>,
     ) -> Result<Response<wire::RaftMessagesReply>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = coordinator(&request)?;
         let mut frames = request.into_inner();
         while let Some(frame) = frames.message().await? {
-            self.take(caller, frame)?;
+            self.take(&caller, frame)?;
         }
         Ok(Response::new(wire::RaftMessagesReply {}))
     }
@@ -136,6 +149,38 @@ impl wire::raft_service_server::RaftService for RaftService {
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+/// The coordinator that calls.
+fn coordinator<T>(request: &Request<T>) -> Result<SpiffeId, Status> {
+    let name = request
+        .extensions()
+        .get::<Peer>()
+        .and_then(|peer| peer.spiffe.clone());
+    let name = name.ok_or_else(|| Status::unauthenticated("no certificate"))?;
+    match name.role() {
+        CertificateRole::Coordinator => Ok(name),
+        _ => Err(Status::permission_denied(format!("{name} is no coordinator"))),
+    }
+}
+
+fn no_member(name: &SpiffeId) -> Status {
+    Status::permission_denied(format!("{name} is not a member of this cluster"))
+}
+
+fn removed(node: u64) -> Status {
+    let mut status = Status::failed_precondition(format!("node {node} was removed from this cluster"));
+    let code = MetadataValue::from_static(REMOVED);
+    status.metadata_mut().insert(CODE_KEY, code);
+    status
+}
+
+/// Whether a peer refuses this node because it was removed.
+pub(super) fn says_removed(status: &Status) -> bool {
+    status
+        .metadata()
+        .get(CODE_KEY)
+        .is_some_and(|code| code == REMOVED)
 }
 
 fn send_chunks(
