@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,9 +10,14 @@ use engine::command::NodeInfo;
 use engine::id::NodeId;
 use toml::Spanned;
 
-use super::{Agents, Config, Listen, Problem, Raft, RawConfig, RawListen, RawMember};
+use super::{
+    Agents, Config, Evidence, Leader, Listen, Problem, Raft, RawConfig, RawEvidence, RawListen, RawMember,
+};
 use crate::connect::ConnectionConfig;
 use crate::storage::DiskLimits;
+
+/// No time of a section is longer.
+const HOUR_MS: u64 = 3_600_000;
 
 /// Collects problems; a value with a problem is None, so that the rest is still looked at.
 pub(super) struct Check<'a> {
@@ -35,7 +41,9 @@ impl Check<'_> {
         let listen = self.listen(&raw.listen);
         let raft = self.raft(raw.raft);
         let agents = self.agents(raw.agents);
+        let evidence = self.evidence(raw.evidence);
         let disk = self.disk(raw.disk);
+        let leader = self.leader(raw.leader);
         let connections = self.connections(raw.connections);
         Some(Config {
             data: home.join(raw.data),
@@ -49,9 +57,9 @@ impl Check<'_> {
             listen: listen?,
             raft,
             agents,
-            evidence: raw.evidence,
+            evidence,
             disk,
-            leader: raw.leader,
+            leader,
             connections,
         })
     }
@@ -161,19 +169,18 @@ impl Check<'_> {
     fn raft(&mut self, raw: Option<Spanned<Raft>>) -> Raft {
         let Some(raw) = raw else { return Raft::default() };
         let raft = *raw.get_ref();
-        if !(1..=1_000).contains(&raft.tick_ms) {
-            self.add(
-                &raw,
-                "raft.tick_ms",
-                format!("{} is not from 1 to 1000", raft.tick_ms),
-                "50 suits most networks, 10 a LAN",
-            );
-        }
+        self.within(
+            &raw,
+            "raft.tick_ms",
+            raft.tick_ms,
+            1..=1_000,
+            "50 suits most networks, 10 a LAN",
+        );
         if raft.heartbeat_ticks == 0
             || raft.election_ticks <= raft.heartbeat_ticks
             || raft.election_ticks > 1_000
         {
-            self.add(
+            self.add_in(
                 &raw,
                 "raft.election_ticks",
                 format!(
@@ -189,17 +196,31 @@ impl Check<'_> {
     fn agents(&mut self, raw: Option<Spanned<Agents>>) -> Agents {
         let Some(raw) = raw else { return Agents::default() };
         let agents = *raw.get_ref();
-        if agents.heartbeat_ms < 100 || agents.lease_ms < 2 * agents.heartbeat_ms {
-            self.add(
+        let good = self.within(
+            &raw,
+            "agents.heartbeat_ms",
+            agents.heartbeat_ms,
+            100..=HOUR_MS,
+            "5000 is the default",
+        );
+        if good && !(2 * agents.heartbeat_ms..=4 * HOUR_MS).contains(&agents.lease_ms) {
+            self.add_in(
                 &raw,
                 "agents.lease_ms",
                 format!(
-                    "a lease of {} ms does not outlast two heartbeats of {} ms",
+                    "a lease of {} ms does not outlast two heartbeats of {} ms, or lasts more than four hours",
                     agents.lease_ms, agents.heartbeat_ms
                 ),
-                "heartbeat_ms at least 100, lease_ms at least twice that (5000 and 15000 are the defaults)",
+                "at least twice heartbeat_ms (5000 and 15000 are the defaults)",
             );
         }
+        self.within(
+            &raw,
+            "agents.leaderless_ms",
+            agents.leaderless_ms,
+            100..=HOUR_MS,
+            "longer than an election takes: 5000 is the default",
+        );
         agents
     }
 
@@ -227,24 +248,85 @@ impl Check<'_> {
             .collect()
     }
 
+    fn evidence(&mut self, raw: Option<Spanned<RawEvidence>>) -> Evidence {
+        let Some(raw) = raw else {
+            return Evidence::default();
+        };
+        if raw.get_ref().free_percent_min.is_some() {
+            self.add_in(
+                &raw,
+                "evidence.free_percent_min",
+                "there is no such key any more",
+                "it is evidence_free_percent_min in the section [disk] now",
+            );
+        }
+        let evidence = Evidence::default();
+        let size_bytes_max = raw.get_ref().size_bytes_max.unwrap_or(evidence.size_bytes_max);
+        self.within(
+            &raw,
+            "evidence.size_bytes_max",
+            size_bytes_max,
+            1..=1 << 50,
+            "16 GiB, 17179869184, is the default",
+        );
+        Evidence { size_bytes_max }
+    }
+
     fn disk(&mut self, raw: Option<Spanned<DiskLimits>>) -> DiskLimits {
         let Some(raw) = raw else {
             return DiskLimits::default();
         };
         let disk = *raw.get_ref();
-        let mut bounded = |key, percent| {
-            if percent > 100 {
-                self.add(
-                    &raw,
-                    key,
-                    format!("{percent} is no share of a disk"),
-                    "give a percentage from 0, which never refuses, to 100 (10 for evidence and 5 for runs are the defaults)",
-                );
-            }
-        };
-        bounded("disk.evidence_free_percent_min", disk.evidence_free_percent_min);
-        bounded("disk.runs_free_percent_min", disk.runs_free_percent_min);
+        for (key, percent) in [
+            ("disk.evidence_free_percent_min", disk.evidence_free_percent_min),
+            ("disk.runs_free_percent_min", disk.runs_free_percent_min),
+        ] {
+            self.within(
+                &raw,
+                key,
+                percent,
+                0..=100,
+                "give a percentage; 0 never refuses (10 for evidence and 5 for runs are the defaults)",
+            );
+        }
         disk
+    }
+
+    fn leader(&mut self, raw: Option<Spanned<Leader>>) -> Leader {
+        let Some(raw) = raw else { return Leader::default() };
+        let leader = *raw.get_ref();
+        self.within(
+            &raw,
+            "leader.grace_ms",
+            leader.grace_ms,
+            0..=60_000,
+            "200 is the default",
+        );
+        self.within(
+            &raw,
+            "leader.node_lost_ms",
+            leader.node_lost_ms,
+            100..=HOUR_MS,
+            "longer than an election takes: 5000 is the default",
+        );
+        leader
+    }
+
+    /// Whether a number of a section is in bounds.
+    fn within<T>(
+        &mut self,
+        section: &Spanned<T>,
+        key: &'static str,
+        value: u64,
+        bounds: RangeInclusive<u64>,
+        mend: &str,
+    ) -> bool {
+        let good = bounds.contains(&value);
+        if !good {
+            let what = format!("{value} is not from {} to {}", bounds.start(), bounds.end());
+            self.add_in(section, key, what, mend);
+        }
+        good
     }
 
     fn name(&mut self, key: &'static str, raw: &Spanned<String>) -> Option<String> {
@@ -338,9 +420,34 @@ impl Check<'_> {
     }
 
     fn add<T>(&mut self, at: &Spanned<T>, key: &'static str, what: impl Into<String>, mend: &str) {
-        let before = &self.text.as_bytes()[..at.span().start.min(self.text.len())];
+        self.add_at(self.line(at.span().start), key, what, mend);
+    }
+
+    /// A problem with a key of a section: on the key's line where it has one, on the section's where it has its
+    /// default or the section is written in one line.
+    fn add_in<T>(&mut self, section: &Spanned<T>, key: &'static str, what: impl Into<String>, mend: &str) {
+        let first = self.line(section.span().start);
+        let name = key.rsplit_once('.').map_or(key, |(_, name)| name);
+        let is_key = |line: &str| {
+            let rest = line.trim_start().strip_prefix(name);
+            rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        let lines = self.text.lines().enumerate().skip(first);
+        let own = lines
+            .take_while(|(_, line)| !line.trim_start().starts_with('['))
+            .find(|(_, line)| is_key(line));
+        self.add_at(own.map_or(first, |(at, _)| at + 1), key, what, mend);
+    }
+
+    /// The line of a byte, from 1.
+    fn line(&self, at: usize) -> usize {
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn add_at(&mut self, line: usize, key: &'static str, what: impl Into<String>, mend: &str) {
         self.problems.push(Problem {
-            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            line,
             key,
             what: what.into(),
             mend: mend.to_owned(),

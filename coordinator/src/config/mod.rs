@@ -90,8 +90,7 @@ pub struct Agents {
 }
 
 /// Bounds of evidence.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Evidence {
     /// No single piece is larger, whatever a task allows.
     pub size_bytes_max: u64,
@@ -249,13 +248,21 @@ struct RawConfig {
     #[serde(default)]
     agents: Option<Spanned<Agents>>,
     #[serde(default)]
-    evidence: Evidence,
+    evidence: Option<Spanned<RawEvidence>>,
     #[serde(default)]
     disk: Option<Spanned<DiskLimits>>,
     #[serde(default)]
-    leader: Leader,
+    leader: Option<Spanned<Leader>>,
     #[serde(default)]
     connections: BTreeMap<String, Spanned<ConnectionConfig>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEvidence {
+    size_bytes_max: Option<u64>,
+    /// Of earlier versions.
+    free_percent_min: Option<toml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -393,6 +400,26 @@ enroll = "0.0.0.0:7403"
                 "[raft]\nelection_ticks = 2\n[agents]\nlease_ms = 10\n[disk]\nruns_free_percent_min = 101\n[listen]"
             ),
         ]));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_told_on_their_own_lines() {
+        insta::assert_snapshot!(problems(&[(
+            "[listen]",
+            "[agents]\nheartbeat_ms = 9223372036854775807\n# leaderless_ms = 1\nleaderless_ms = 0\n\
+             [evidence]\nfree_percent_min = 10\nsize_bytes_max = 0\n\
+             [disk]\nevidence_free_percent_min = 0\nruns_free_percent_min = 101\n\
+             [leader]\ngrace_ms = 9223372036854775807\nnode_lost_ms = 0\n[listen]"
+        )]));
+    }
+
+    #[test]
+    fn a_section_in_one_line_is_told_on_it() {
+        let told = problems(&[("[node]", "disk = {runs_free_percent_min = 101}\n[node]")]);
+        assert!(
+            told.starts_with("/etc/cordon/coordinator.toml:2: disk.runs"),
+            "{told}"
+        );
     }
 
     #[test]
