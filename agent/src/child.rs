@@ -15,6 +15,7 @@ pub mod sandbox;
 #[cfg(all(target_os = "linux", feature = "yara"))]
 pub mod yara;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// The first argument of a child. The second is its kind.
@@ -41,11 +42,15 @@ pub fn run_if_child() -> Option<ExitCode> {
         return Some(match yara::main() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("{SCAN_YARA}: {error:#}");
+                let _ = writeln!(std::io::stderr(), "{SCAN_YARA}: {error:#}");
                 ExitCode::from(EXIT_FAILED)
             }
         });
     }
-    eprintln!("{CHILD_ARGUMENT}: this build has no child of the kind {kind:?}");
+    // Who closed it does not want to hear it.
+    let _ = writeln!(
+        std::io::stderr(),
+        "{CHILD_ARGUMENT}: this build has no child of the kind {kind:?}"
+    );
     Some(ExitCode::from(EXIT_USAGE))
 }

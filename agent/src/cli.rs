@@ -114,7 +114,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match command(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
-            eprintln!("cordon-agent: {}", failed.message);
+            // Who closed it does not want to hear it.
+            let _ = writeln!(std::io::stderr(), "cordon-agent: {}", failed.message);
             ExitCode::from(failed.code)
         }
     }
@@ -328,5 +329,7 @@ fn log_to_stderr() {
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // It would tell them on the stream that has just failed, and end the process there.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -12,7 +12,7 @@ use crate::output::Format;
     name = "cordon",
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 3 not found, 4 no coordinator, 5 denied, 6 refused, 7 invalid input, 70 internal. See docs/cli.md."
+    after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 3 not found, 4 no coordinator, 5 denied, 6 refused, 7 invalid input, 8 answer not written, 70 internal. See docs/cli.md."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -433,7 +433,12 @@ pub enum Cluster {
         enroll: String,
     },
     /// Remove a member for good.
-    Remove { raft_id: u64 },
+    Remove {
+        raft_id: u64,
+        /// Do not ask before.
+        #[arg(long)]
+        confirm: bool,
+    },
     /// Hand leadership to a member.
     Transfer { raft_id: u64 },
 }

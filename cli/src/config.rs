@@ -100,10 +100,11 @@ fn pick(file: File, path: &Path, wanted: Option<&str>) -> Result<Context> {
 }
 
 fn default_path() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("CORDON_CONFIG") {
+    // Set to nothing is not set.
+    if let Some(path) = env::var_os("CORDON_CONFIG").filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    let base = match env::var_os("XDG_CONFIG_HOME") {
+    let base = match env::var_os("XDG_CONFIG_HOME").filter(|base| !base.is_empty()) {
         Some(base) => PathBuf::from(base),
         None => PathBuf::from(env::var_os("HOME").ok_or_else(|| {
             CliError::invalid("there is no configuration: neither --config, $CORDON_CONFIG nor $HOME is set")

@@ -16,5 +16,7 @@ pub const DENIED: u8 = 5;
 pub const REFUSED: u8 = 6;
 /// The playbook, its inputs, the configuration or another file is invalid.
 pub const INVALID: u8 = 7;
+/// The answer could not be written to standard output.
+pub const OUTPUT: u8 = 8;
 /// Something that should not happen. Please report it.
 pub const INTERNAL: u8 = 70;

@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{error}");
+            output::tell(&error);
             ExitCode::from(error.exit_code)
         }
     }

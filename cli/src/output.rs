@@ -101,12 +101,20 @@ impl Output {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::new(
-                exit_codes::INTERNAL,
-                format!("cannot write the answer: {error}"),
+                exit_codes::OUTPUT,
+                format!("cannot write the answer to standard output: {error}"),
+            )
+            .with_hint(
+                "make room where standard output goes, or send it elsewhere; what was asked for was done",
             )),
             _ => Ok(()),
         }
     }
+}
+
+/// Says a line on standard error. A reader that has gone does not want to hear it.
+pub fn tell(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Shows control, direction and invisible characters as `\u{..}` and everything else as it is.

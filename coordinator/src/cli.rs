@@ -10,6 +10,7 @@
 //! | 70 | an internal error: the log says which |
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -83,14 +84,20 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match arguments.command.unwrap_or(Verb::Run) {
         Verb::Check => match good(&config) {
             Ok(()) => {
-                println!(
+                let told = writeln!(
+                    std::io::stdout(),
                     "{} is good: node {} (raft id {}) of cluster {}",
                     arguments.config.display(),
                     config.name,
                     config.node.0,
                     config.cluster
                 );
-                ExitCode::SUCCESS
+                match told {
+                    Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                        fail(EXIT_INTERNAL, &error)
+                    }
+                    _ => ExitCode::SUCCESS,
+                }
             }
             Err(error) => fail(error.exit_code(), &error),
         },
@@ -119,7 +126,8 @@ fn run(config: Config) -> ExitCode {
         let stop = app::stop_signal().map_err(StartError::Internal)?;
         let listeners = Listeners::bind(&config).await?;
         let app = App::start(config, listeners).await?;
-        println!("{}", app.ready_line());
+        // A node serves whether or not somebody waits for the word.
+        let _ = writeln!(std::io::stdout(), "{}", app.ready_line());
         app.run(stop).await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
@@ -130,7 +138,8 @@ fn run(config: Config) -> ExitCode {
 }
 
 fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("cordon-coordinator: {error}");
+    // Who closed it does not want to hear it.
+    let _ = writeln!(std::io::stderr(), "cordon-coordinator: {error}");
     ExitCode::from(code)
 }
 
@@ -142,6 +151,8 @@ fn start_logging(filter: &str) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // It would tell them on the stream that has just failed, and end the process there.
+        .log_internal_errors(false)
         .try_init();
     // Whoever calls this as a library may log in its own way already.
     if let Err(error) = started {

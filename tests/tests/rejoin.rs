@@ -229,7 +229,10 @@ fn a_member_whose_data_folder_was_emptied_is_replaced_as_it_is_told() {
         let config = cluster.operator_home().join("config.toml");
         let config = config.to_str().expect("a plain path").to_owned();
         let cordon = |arguments: &[&str]| support::cordon(&config, arguments);
-        cordon(&["cluster", "remove", &old_id.to_string()])?;
+        let unasked = cordon(&["cluster", "remove", &old_id.to_string()]);
+        let unasked = unasked.expect_err("there is nobody to ask").to_string();
+        assert!(unasked.contains("give --confirm if it is meant"), "{unasked}");
+        cordon(&["cluster", "remove", &old_id.to_string(), "--confirm"])?;
         let birth = cluster.birth().to_str().expect("a plain path").to_owned();
         let told = cordon(&["coordinator", "issue", &birth, "--replace", &name])?;
         let add = told

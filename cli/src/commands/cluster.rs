@@ -3,11 +3,14 @@
 use proto::v1::{AddMemberRequest, ClusterStatusRequest, RemoveMemberRequest, TransferLeaderRequest};
 use serde_json::json;
 
-use super::yes;
+use super::{
+    confirm::{ask, can_ask},
+    yes,
+};
 use crate::{
     args::Cluster,
     client::{Client, request_id},
-    error::Result,
+    error::{CliError, Result},
     exit_codes,
     output::{Format, Output},
     shape,
@@ -42,7 +45,10 @@ pub async fn run(out: Output, client: &mut Client, command: Cluster) -> Result<u
                 &json!({ "node_id": name, "raft_id": raft_id, "added": true }),
             )?;
         }
-        Cluster::Remove { raft_id } => {
+        Cluster::Remove { raft_id, confirm } => {
+            if !confirm {
+                confirm_removal(client, raft_id).await?;
+            }
             let request = RemoveMemberRequest {
                 raft_id,
                 request_id: request_id(),
@@ -62,6 +68,39 @@ pub async fn run(out: Output, client: &mut Client, command: Cluster) -> Result<u
         }
     }
     Ok(exit_codes::OK)
+}
+
+/// Asks before a member is removed: its name must be typed, so that nobody removes another one by its number.
+async fn confirm_removal(client: &mut Client, raft_id: u64) -> Result<()> {
+    let refusal = |why: &str| {
+        let what = format!("a member is removed for good, and {why}");
+        CliError::new(exit_codes::REFUSED, what).with_hint("give --confirm if it is meant")
+    };
+    if !can_ask() {
+        return Err(refusal("there is no terminal to confirm it on"));
+    }
+    let status = client
+        .call(async |mut api| api.cluster_status(ClusterStatusRequest {}).await)
+        .await?;
+    let member = status
+        .members
+        .into_iter()
+        .find(|member| member.raft_id == raft_id);
+    let member = member.ok_or_else(|| {
+        CliError::new(
+            exit_codes::NOT_FOUND,
+            format!("there is no member with raft id {raft_id}"),
+        )
+        .with_hint("`cordon cluster status` shows the members")
+    })?;
+    let question = format!(
+        "This removes {} (raft id {raft_id}, {}), and its raft id is never used again.\nType its name to go on: ",
+        member.node_id, member.role
+    );
+    match ask(&question)? == member.node_id {
+        true => Ok(()),
+        false => Err(refusal("another name was typed")),
+    }
 }
 
 async fn status(out: Output, client: &mut Client) -> Result<()> {

@@ -5,6 +5,7 @@ mod agent;
 mod audit;
 mod cacao;
 mod cluster;
+mod confirm;
 mod control;
 mod enroll_token;
 mod evidence;
@@ -76,7 +77,9 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Action(command) => action::run(out, &command),
         Command::Demo(args) => Ok(crate::demo::run(&args)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cordon", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cordon", &mut script);
+            out.print(&String::from_utf8_lossy(&script))?;
             Ok(exit_codes::OK)
         }
         Command::Status => online(global, async |mut client| status::run(out, &mut client).await),

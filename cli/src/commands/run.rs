@@ -1,11 +1,10 @@
 //! `run start|list|show|watch`. (What is done to a run that was started is in `control`.)
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use proto::v1::{self, GetRunRequest, ListRunsRequest, ListTasksRequest, StartRunRequest};
 use serde_json::{Map, Value, json};
 
 use super::{
+    confirm::{ask, can_ask},
     control::control,
     playbook::{Checked, check},
     watch::{counts_text, watch},
@@ -15,7 +14,7 @@ use crate::{
     client::{Client, request_id},
     error::{CliError, Result},
     exit_codes,
-    output::{Format, Output, clean, moment},
+    output::{Format, Output, clean, moment, tell},
     shape,
 };
 
@@ -48,7 +47,7 @@ async fn start(out: Output, client: &mut Client, args: Start) -> Result<u8> {
         .call(async |mut api| api.start_run(request.clone()).await)
         .await?;
     for warning in &reply.warnings {
-        eprintln!("warning: {}", clean(warning));
+        tell(format_args!("warning: {}", clean(warning)));
     }
     let hosts: Vec<String> = reply
         .targets
@@ -91,25 +90,19 @@ async fn confirm(client: &mut Client, checked: &Checked, inputs: &Map<String, Va
         )
         .with_hint("give --confirm if it is meant")
     };
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if !can_ask() {
         return Err(refusal("there is no terminal to confirm it on"));
     }
     let agents = super::agent::all(client, false).await?;
     let hosts = checked.count_hosts(inputs, &agents)?;
-    eprint!(
+    let question = format!(
         "This run does more than observe ({}) on {hosts} of {} hosts.\nType the number of hosts to go on: ",
-        clean(&checked.above_observe.join(", ")),
+        checked.above_observe.join(", "),
         agents.len()
     );
-    let mut answer = String::new();
-    io::stderr()
-        .flush()
-        .and_then(|()| io::stdin().lock().read_line(&mut answer))
-        .map_err(|error| CliError::new(exit_codes::INTERNAL, format!("cannot ask: {error}")))?;
-    if answer.trim() == hosts.to_string() {
-        Ok(())
-    } else {
-        Err(refusal("another number was typed"))
+    match ask(&question)? == hosts.to_string() {
+        true => Ok(()),
+        false => Err(refusal("another number was typed")),
     }
 }
 

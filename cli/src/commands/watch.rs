@@ -10,7 +10,7 @@ use crate::{
     client::{Client, is_transient},
     error::{CliError, Result},
     exit_codes,
-    output::{Format, Output, clean, moment},
+    output::{Format, Output, clean, moment, tell},
     shape,
 };
 
@@ -165,8 +165,11 @@ impl View {
 
     /// Said on standard error: it is about the way here, not about the run.
     fn moving(&self, from: &str) {
-        self.bar
-            .suspend(|| eprintln!("{from} is gone or stopped; going on at the next coordinator"));
+        self.bar.suspend(|| {
+            tell(format_args!(
+                "{from} is gone or stopped; going on at the next coordinator"
+            ))
+        });
     }
 
     fn finish(&self, run: &Run) -> Result<u8> {

@@ -21,7 +21,7 @@ mod scenario;
 mod story;
 pub mod world;
 
-use crate::exit_codes;
+use crate::{exit_codes, output};
 use story::Story;
 use world::{Reality, namespace};
 
@@ -89,8 +89,10 @@ async fn until_interrupted(args: &Args, story: &Story, reality: Reality) -> u8 {
     tokio::select! {
         result = Box::pin(scenario::run(args, story, reality)) => match result {
             Ok(outcome) => {
-                if args.json {
-                    println!("{}", outcome.document);
+                let json = output::Output::new(output::Format::Json);
+                if args.json && let Err(error) = json.line(&outcome.document.to_string()) {
+                    story.problem(&error.to_string());
+                    return error.exit_code;
                 }
                 if outcome.ok { exit_codes::OK } else { exit_codes::FAILED }
             }

@@ -1,6 +1,7 @@
 //! What people read while the demo runs.
 
 use std::cell::Cell;
+use std::io::Write as _;
 use std::time::Instant;
 
 use comfy_table::{Table, presets};
@@ -64,14 +65,15 @@ impl Story {
 
     /// What stopped the demo; always on standard error.
     pub fn problem(&self, text: &str) {
-        anstream::eprintln!("demo: {text}");
+        let _ = writeln!(anstream::stderr(), "demo: {text}");
     }
 
+    /// A demo goes on, and cleans up, also when nobody listens any more.
     fn line(&self, text: &str) {
         if self.aside {
-            anstream::eprintln!("{text}");
+            let _ = writeln!(anstream::stderr(), "{text}");
         } else {
-            anstream::println!("{text}");
+            let _ = writeln!(anstream::stdout(), "{text}");
         }
     }
 }
