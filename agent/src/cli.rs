@@ -22,6 +22,7 @@ use crate::journal::{FileJournal, Journal, JournalError, dump};
 use crate::renew::Renewal;
 use crate::runner::Actions;
 use crate::session::driver::{self, AgentError, Parts};
+use crate::session::last::LastCoordinator;
 use crate::session::machine::Settings;
 
 const EXIT_UNEXPECTED: u8 = 1;
@@ -164,6 +165,7 @@ fn run(config: Config) -> Result<(), Failed> {
         policy: config.policy.clone(),
         isolation: config.isolation,
         state_dir: config.state_dir.clone(),
+        last: LastCoordinator::in_folder(&config.state_dir),
         settings: Settings::new(config.coordinators.len()),
         journal: Journal::File(Box::new(journal)),
         executor: Arc::new(Actions),

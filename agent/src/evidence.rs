@@ -1,8 +1,9 @@
-//! Takes evidence to the cluster: hashed while it is read, in chunks, resumed on any coordinator.
+//! Takes evidence to the cluster: hashed while it is read, in chunks; resumed on the coordinator that holds the part,
+//! and sent again from its beginning elsewhere. (The agent goes back to where its last session was: `session/last.rs`.)
 //!
 //! The upload's id is made from the task and the file (its inode, size and modification time), not drawn:
-//! so the same file of the same task is resumed after a lost connection, on another coordinator, by the
-//! task's next attempt, and after this agent was killed, without a note that could get lost. A file that
+//! so the same file of the same task is resumed after a lost connection, by the task's next attempt, and after
+//! this agent was killed, without a note that could get lost. A file that
 //! changed meanwhile is another upload.
 
 use std::fs::{File, Metadata};

@@ -58,6 +58,7 @@ struct World {
     running: BTreeSet<AttemptKey>,
     connection: Option<u64>,
     // What was seen.
+    tried: Vec<usize>,
     runs: Vec<AttemptKey>,
     sent: Vec<Sent>,
     cancels: Vec<AttemptKey>,
@@ -81,6 +82,7 @@ impl World {
             writes: VecDeque::new(),
             running: BTreeSet::new(),
             connection: None,
+            tried: Vec::new(),
             runs: Vec::new(),
             sent: Vec::new(),
             cancels: Vec::new(),
@@ -103,7 +105,10 @@ impl World {
         self.machine.handle(now, input);
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Connect { connection, .. } => self.connection = Some(connection),
+                Output::Connect { connection, endpoint } => {
+                    self.connection = Some(connection);
+                    self.tried.push(endpoint);
+                }
                 Output::Disconnect { .. } => self.connection = None,
                 Output::Send { connection, message } => {
                     assert_eq!(
@@ -235,6 +240,18 @@ impl World {
             self.pass(1_000);
         }
         panic!("no session in 100 s");
+    }
+
+    /// The connection breaks, or cannot be made; gives the coordinator that is tried next.
+    fn break_off(&mut self) -> usize {
+        let connection = self.connection.take().expect("there is one");
+        let reason = "broken".into();
+        self.input(Input::Lost { connection, reason });
+        self.tried.clear();
+        while self.tried.is_empty() {
+            self.pass(100);
+        }
+        self.tried[0]
     }
 
     fn say(&mut self, message: Received) {
@@ -510,6 +527,21 @@ fn a_silent_node_is_left_for_another() {
     assert!(!world.machine.is_attached());
     world.pass(2_000);
     assert!(world.connection > first);
+}
+
+#[test]
+fn a_session_is_taken_up_where_it_was_and_only_then_elsewhere() {
+    for first in 0..3 {
+        let mut world = World::new(Settings {
+            first: Some(first),
+            ..Settings::new(3)
+        });
+        world.attach();
+        assert_eq!(world.tried, [first], "after a start");
+        world.pass(12_000);
+        assert_eq!(world.break_off(), first, "it has lived");
+        assert_ne!(world.break_off(), first, "nobody is there any more");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use agent::journal::{Journal, MemoryJournal};
 use agent::renew::Renewal;
 use agent::runner::Executor;
 use agent::session::driver::{self, Parts};
+use agent::session::last::LastCoordinator;
 use agent::session::machine::Settings;
 use anyhow::{Context as _, bail};
 use certs::tls::{ClientTls, ConnectOptions, connect};
@@ -170,6 +171,7 @@ impl Swarm {
                 policy: Policy::default(),
                 isolation: IsolationMode::Check,
                 state_dir: std::env::temp_dir(),
+                last: LastCoordinator::default(),
                 settings: self.settings.clone(),
                 journal: Journal::Memory(MemoryJournal::default()),
                 executor: Arc::new(executor),

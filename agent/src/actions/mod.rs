@@ -104,7 +104,7 @@ pub enum IsolationMode {
     Check,
 }
 
-/// Takes evidence to the cluster; resumes on any node, also after this agent died.
+/// Takes evidence to the cluster; resumes on the node that holds the part, also after this agent died.
 pub trait EvidenceSink: Send + Sync {
     /// Sends the file's content, hashing while it streams, and returns when two coordinators hold it and
     /// the custody record is committed. `path` is what the record will say.

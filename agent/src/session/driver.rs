@@ -25,6 +25,7 @@ use crate::runner::{self, Executor, wall_ms};
 use super::connection::{self, Event};
 use super::current::Current;
 use super::event::{Input, Notice, Now, Output, Sent, Written};
+use super::last::LastCoordinator;
 use super::machine::{Machine, Settings};
 use super::wire::{self, Incoming};
 
@@ -55,7 +56,9 @@ pub struct Parts {
     pub isolation: IsolationMode,
     /// The agent's own folder.
     pub state_dir: PathBuf,
-    /// The machine's bounds; `endpoints` in it is set from the list above.
+    /// Where the last session was.
+    pub last: LastCoordinator,
+    /// The machine's bounds; `endpoints` and `first` in it are set from the two above.
     pub settings: Settings,
     /// In the state folder or in memory.
     pub journal: Journal,
@@ -93,6 +96,7 @@ struct Driver {
     agent_id: String,
     trust_domain: String,
     endpoints: Vec<String>,
+    last: LastCoordinator,
     tls: ClientTls,
     connect_within: Duration,
     renewal: Option<Renewal>,
@@ -139,6 +143,7 @@ impl Driver {
             ..
         } = parts;
         settings.endpoints = endpoints.len();
+        settings.first = parts.last.among(&endpoints);
         let current = Current::default();
         let environment = Environment {
             state_dir: parts.state_dir,
@@ -158,6 +163,7 @@ impl Driver {
             agent_id: parts.agent_id,
             trust_domain: parts.trust_domain,
             endpoints,
+            last: parts.last,
             tls,
             // A little less than the machine waits, so that it hears why.
             connect_within: Duration::from_millis(settings.times.connect_ms_max).mul_f32(0.9),
@@ -453,10 +459,14 @@ impl Driver {
         facts
     }
 
-    fn notice(&self, notice: Notice) {
-        let endpoint = |index: usize| self.endpoints.get(index).map_or("", String::as_str);
+    fn notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Attached { endpoint: index } => tracing::info!(coordinator = endpoint(index), "attached"),
+            Notice::Attached { endpoint } => {
+                if let Some(endpoint) = self.endpoints.get(endpoint) {
+                    tracing::info!(coordinator = endpoint, "attached");
+                    self.last.attached(endpoint);
+                }
+            }
             Notice::Detached { reason, retry_in_ms } => tracing::info!(reason, retry_in_ms, "not attached"),
             Notice::Fenced { key, newest } => tracing::warn!(?key, newest, "an old assignment was dropped"),
             Notice::ReportRefused { key, reason } => tracing::warn!(?key, reason, "a report was refused"),

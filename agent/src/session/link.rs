@@ -92,11 +92,21 @@ pub enum Due {
 }
 
 impl Link {
-    /// `endpoints` coordinators, in a random order. The first try comes after a random part of `spread_ms`,
+    /// `endpoints` coordinators, in a random order but for the one to try first. The first try comes after a random part of `spread_ms`,
     /// so that a fleet that was switched on at once does not arrive at once.
-    pub fn new(endpoints: usize, times: LinkTimes, now_ms: u64, jitter: &mut Jitter) -> Link {
+    pub fn new(
+        endpoints: usize,
+        first: Option<usize>,
+        times: LinkTimes,
+        now_ms: u64,
+        jitter: &mut Jitter,
+    ) -> Link {
+        let mut order = jitter.shuffled(endpoints);
+        if let Some(at) = order.iter().position(|endpoint| Some(*endpoint) == first) {
+            order.swap(0, at);
+        }
         Link {
-            order: jitter.shuffled(endpoints),
+            order,
             cursor: 0,
             connection: 0,
             failures: 0,
@@ -192,13 +202,17 @@ impl Link {
         }
     }
 
-    /// The connection is gone, or given up: the next coordinator's turn. The pause until then, in ms.
-    pub fn lost(&mut self, now_ms: u64, elsewhere: bool, jitter: &mut Jitter) -> u64 {
-        let settled = match &self.phase {
+    /// The session has lived long enough to be worth taking up again where it was.
+    pub fn is_settled(&self, now_ms: u64) -> bool {
+        match &self.phase {
             Phase::Live(live) => now_ms.saturating_sub(live.since_ms) >= self.times.settled_ms,
             _ => false,
-        };
-        let pause_ms = if settled {
+        }
+    }
+
+    /// The connection is gone, or given up; `elsewhere`: the next coordinator's turn. The pause until then, in ms.
+    pub fn lost(&mut self, now_ms: u64, elsewhere: bool, jitter: &mut Jitter) -> u64 {
+        let pause_ms = if self.is_settled(now_ms) {
             self.failures = 0;
             jitter.between(0, self.times.spread_ms)
         } else {

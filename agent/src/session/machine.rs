@@ -58,6 +58,8 @@ const HELLO_RUNNING_MAX: usize = 1_000;
 pub struct Settings {
     /// How many coordinators there are to choose from.
     pub endpoints: usize,
+    /// The one to try first.
+    pub first: Option<usize>,
     /// Contain, kill, cancel and release at the same time.
     pub urgent_slots: usize,
     /// Everything else at the same time.
@@ -79,6 +81,7 @@ impl Settings {
     pub fn new(endpoints: usize) -> Settings {
         Settings {
             endpoints,
+            first: None,
             urgent_slots: 4,
             normal_slots: 2,
             waiting_max: 1_024,
@@ -112,6 +115,7 @@ impl Machine {
         let mut jitter = Jitter::new(seed);
         let link = Link::new(
             settings.endpoints,
+            settings.first,
             settings.times.clone(),
             now.monotonic_ms,
             &mut jitter,
@@ -143,7 +147,10 @@ impl Machine {
             Input::Connected { connection } => self.connected(now, connection),
             Input::Lost { connection, reason } => {
                 if connection == self.link.connection() && self.link.is_open() {
-                    self.detached(now, reason, true);
+                    // A session that broke is taken up where it was, where an upload may have its part; should that
+                    // coordinator be gone, this fails at once and the next one's turn comes.
+                    let elsewhere = !self.link.is_settled(now.monotonic_ms);
+                    self.detached(now, reason, elsewhere);
                 }
             }
             Input::Received { connection, message } => {

@@ -13,6 +13,7 @@ use agent::journal::{Journal, MemoryJournal};
 use agent::renew::Renewal;
 use agent::runner::Executor;
 use agent::session::driver::Parts;
+use agent::session::last::LastCoordinator;
 use agent::session::machine::Settings;
 use certs::tls::{ClientTls, ServerTls};
 use certs::{Identity, IssuingCa, Role, SpiffeId, Validity};
@@ -223,6 +224,7 @@ pub fn parts(
         policy: Policy::default(),
         isolation: IsolationMode::Check,
         state_dir: folder,
+        last: LastCoordinator::default(),
         settings: Settings::new(nodes.len()),
         journal: Journal::Memory(MemoryJournal::default()),
         executor,
