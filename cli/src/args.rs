@@ -72,6 +72,12 @@ pub enum Command {
     /// Read the audit record.
     #[command(subcommand)]
     Audit(Audit),
+    /// See what waits for people, and answer it.
+    #[command(subcommand)]
+    Approval(Approval),
+    /// See and change who may approve and answer what.
+    #[command(subcommand)]
+    Role(Role),
     /// Show a whole cluster on this computer, and a ransomware response through it.
     Demo(crate::demo::Args),
     /// Print a completion script for a shell.
@@ -455,4 +461,55 @@ pub enum Audit {
         #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
         run: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Approval {
+    /// List what waits, the newest first.
+    List {
+        /// Also those that are over.
+        #[arg(long)]
+        all: bool,
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        run: String,
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show what will happen to which hosts, who answered, and how many are missing.
+    Show { id: u64 },
+    /// Let it happen, for your part.
+    Approve(Say),
+    /// Say no: it does not happen, whatever others say.
+    Deny(Say),
+    /// Fill in the form of a question.
+    Answer {
+        #[command(flatten)]
+        say: Say,
+        /// A field. JSON where its type asks for it; an element of a list may be given alone.
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+    },
+    /// Follow what waits, until it is stopped.
+    Watch,
+}
+
+#[derive(Debug, Args)]
+pub struct Say {
+    pub id: u64,
+    /// Why. It is kept, with your name.
+    #[arg(long)]
+    pub reason: String,
+    /// What `show` said that it is bound to: something else is refused [default: what it is bound to now]
+    #[arg(long, value_name = "HASH")]
+    pub binding: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Give an operator a role. Nobody gives one to himself.
+    Grant { operator: String, role: String },
+    /// Take it away. What he approved by it, and others have not completed, does not count any more.
+    Revoke { operator: String, role: String },
+    /// List who holds which.
+    List,
 }

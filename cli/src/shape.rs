@@ -46,6 +46,7 @@ pub fn run(run: &v1::Run) -> Value {
         "reason": run.reason, "revision": run.revision, "manifest_sha256": run.manifest_sha256,
         "inputs": parsed(&run.inputs_json), "outputs": parsed(&run.outputs_json),
         "targets": targets(&run.targets), "steps": run.steps.iter().map(step).collect::<Vec<_>>(),
+        "waits": run.waits.iter().map(approval).collect::<Vec<_>>(),
     })
 }
 
@@ -62,7 +63,7 @@ fn step(step: &v1::Step) -> Value {
         "reason": step.reason, "finally": step.finally, "output": parsed(&step.output_json),
         "started_at_ms": step.started_at_ms, "ended_at_ms": step.ended_at_ms,
         "tasks": {
-            "total": counts.total, "waiting": counts.waiting, "running": counts.running,
+            "total": counts.total, "waiting": counts.waiting, "gated": counts.gated, "running": counts.running,
             "succeeded": counts.succeeded, "failed": counts.failed, "skipped": counts.skipped,
             "cancelled": counts.cancelled, "expired": counts.expired, "unknown": counts.unknown,
         },
@@ -110,4 +111,37 @@ pub fn audit(record: &v1::AuditRecord) -> Value {
         "sequence": record.sequence, "index": record.index, "at_ms": record.at_ms, "actor": record.actor,
         "verb": record.verb, "subject": record.subject, "detail": parsed(&record.detail_json), "hash": record.hash,
     })
+}
+
+pub fn approval(approval: &v1::Approval) -> Value {
+    let answer = |answer: &v1::ApprovalAnswer| {
+        json!({
+            "operator_id": answer.operator_id, "role": answer.role, "yes": answer.yes, "reason": answer.reason,
+            "at_ms": answer.at_ms,
+        })
+    };
+    let task = |task: &v1::ApprovalTask| {
+        json!({
+            "item": task.item, "agent_id": task.agent_id, "item_value": parsed(&task.item_json),
+            "parameters": parsed(&task.parameters_json), "online": task.online, "labels": task.labels,
+        })
+    };
+    let field = |field: &v1::FormField| json!({ "name": field.name, "type": field.r#type, "default": parsed(&field.default_json) });
+    json!({
+        "id": approval.id, "kind": approval.kind, "status": approval.status, "run_id": approval.run_id,
+        "playbook": approval.playbook, "version": approval.version, "requester": approval.requester,
+        "step": approval.step, "action": approval.action, "impact": approval.impact, "binding": approval.binding,
+        "roles": approval.roles, "quorum": approval.quorum, "missing": approval.missing,
+        "not_requester": approval.not_requester, "created_at_ms": approval.created_at_ms,
+        "expires_at_ms": approval.expires_at_ms, "ended_at_ms": approval.ended_at_ms,
+        "escalated": approval.escalated, "on_expiry": approval.on_expiry, "note": approval.note,
+        "answers": approval.answers.iter().map(answer).collect::<Vec<_>>(),
+        "tasks_total": approval.tasks_total, "tasks": approval.tasks.iter().map(task).collect::<Vec<_>>(),
+        "text": approval.text, "form": approval.form.iter().map(field).collect::<Vec<_>>(),
+        "output": parsed(&approval.output_json), "now_ms": approval.now_ms, "on_hosts": approval.on_hosts,
+    })
+}
+
+pub fn role(binding: &v1::RoleBinding) -> Value {
+    json!({ "operator_id": binding.operator_id, "role": binding.role })
 }

@@ -32,6 +32,8 @@ struct Script {
     evidence: Vec<u8>,
     /// Sends this much of the evidence, then breaks off.
     evidence_until: Option<usize>,
+    /// The one approval that there is.
+    approval: Approval,
 }
 
 /// What a coordinator was asked.
@@ -40,6 +42,7 @@ struct Asked {
     request_ids: Vec<String>,
     watches: Vec<u64>,
     offsets: Vec<u64>,
+    answers: Vec<AnswerApprovalRequest>,
 }
 
 #[derive(Clone)]
@@ -59,6 +62,7 @@ macro_rules! unasked {
         #[tonic::async_trait]
         impl OperatorService for Fake {
             type WatchRunStream = Answers<RunEvent>;
+            type WatchApprovalsStream = Answers<Approval>;
             type GetEvidenceStream = Answers<EvidenceData>;
 
             async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
@@ -102,6 +106,28 @@ macro_rules! unasked {
                 Ok(Response::new(Box::pin(tokio_stream::iter([part].into_iter().chain(end)))))
             }
 
+            async fn get_approval(&self, _: Request<GetApprovalRequest>) -> Result<Response<Approval>, Status> {
+                Ok(Response::new(self.script.approval.clone()))
+            }
+
+            async fn list_approvals(&self, _: Request<ListApprovalsRequest>) -> Result<Response<ListApprovalsReply>, Status> {
+                self.refuse()?;
+                let approvals = vec![self.script.approval.clone()];
+                Ok(Response::new(ListApprovalsReply { approvals, next_before_id: 0 }))
+            }
+
+            async fn answer_approval(&self, request: Request<AnswerApprovalRequest>) -> Result<Response<Approval>, Status> {
+                self.asked.lock().unwrap().answers.push(request.into_inner());
+                self.refuse()?;
+                Ok(Response::new(self.script.approval.clone()))
+            }
+
+            async fn watch_approvals(&self, _: Request<WatchApprovalsRequest>) -> Result<Response<Answers<Approval>>, Status> {
+                self.refuse()?;
+                let end = Status::permission_denied("enough");
+                Ok(Response::new(Box::pin(tokio_stream::iter([Ok(self.script.approval.clone()), Err(end)]))))
+            }
+
             $(async fn $name(&self, _: Request<$request>) -> Result<Response<$reply>, Status> {
                 Err(Status::unimplemented(stringify!($name)))
             })*
@@ -133,6 +159,9 @@ unasked! {
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
     verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
     list_audit(ListAuditRequest) -> ListAuditReply;
+    list_roles(ListRolesRequest) -> ListRolesReply;
+    grant_role(GrantRoleRequest) -> GrantRoleReply;
+    revoke_role(RevokeRoleRequest) -> RevokeRoleReply;
 }
 
 /// A cluster of scripted coordinators with the files of `cordon init`.
@@ -432,4 +461,100 @@ async fn a_run_colours_the_picture_of_what_it_ran_and_of_nothing_else() {
         "{}",
         err(&output)
     );
+}
+
+#[tokio::test]
+async fn an_answer_names_what_was_seen_and_goes_on_with_the_same_id() {
+    let approval = Approval {
+        id: 3,
+        kind: "question".into(),
+        status: "waiting".into(),
+        binding: "beef".into(),
+        missing: 1,
+        quorum: 1,
+        text: "\x1b[2Jwhich?".into(),
+        form: vec![FormField {
+            name: "n".into(),
+            r#type: "int".into(),
+            ..FormField::default()
+        }],
+        ..Approval::default()
+    };
+    let gone = Script {
+        approval: approval.clone(),
+        refusal: Some(Status::unavailable("no leader")),
+        ..Script::default()
+    };
+    let there = Script {
+        approval,
+        ..Script::default()
+    };
+    let cluster = Cluster::start(vec![gone, there]).await;
+    let output = cluster
+        .cordon("approval answer 3 --reason seen --set n=5 -o json")
+        .await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let answers: Vec<_> = cluster
+        .asked
+        .iter()
+        .map(|asked| asked.lock().unwrap().answers.clone())
+        .collect();
+    assert_eq!((answers[0].len(), &answers[0]), (1, &answers[1]));
+    let answer = &answers[0][0];
+    assert_eq!(
+        (answer.binding.as_str(), answer.verdict.as_str()),
+        ("beef", "answer")
+    );
+    assert_eq!(answer.output_json, r#"{"n":5}"#);
+
+    // What was seen before can be named, so that nothing else is let go.
+    cluster
+        .cordon("approval approve 3 --reason seen --binding dead")
+        .await;
+    let last = cluster.asked[1].lock().unwrap().answers.last().cloned();
+    assert_eq!(
+        last.map(|answer| (answer.verdict, answer.binding)),
+        Some(("approve".into(), "dead".into()))
+    );
+
+    let output = cluster.cordon("approval approve 3").await;
+    assert_eq!(output.status.code(), Some(2), "a reason is required");
+    for command in ["approval show 3", "approval list", "approval watch"] {
+        for format in ["table", "json", "jsonl"] {
+            let output = cluster.cordon(&format!("{command} -o {format}")).await;
+            let text = out(&output);
+            assert!(
+                text.contains("which?") && !text.contains('\x1b'),
+                "{command}: {text:?} {}",
+                err(&output)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_says_why() {
+    let mut metadata = MetadataMap::new();
+    metadata.insert("cordon-code", "approval_late".parse().unwrap());
+    for (code, exit) in [
+        (Code::FailedPrecondition, 6),
+        (Code::AlreadyExists, 6),
+        (Code::PermissionDenied, 5),
+    ] {
+        let cluster = Cluster::start(vec![Script {
+            refusal: Some(Status::with_metadata(
+                code,
+                "approval 3 is over: expired",
+                metadata.clone(),
+            )),
+            ..Script::default()
+        }])
+        .await;
+        let output = cluster.cordon("approval deny 3 --reason no").await;
+        assert_eq!(output.status.code(), Some(exit));
+        assert_eq!(
+            err(&output),
+            "error: approval 3 is over: expired\n  code: approval_late\n"
+        );
+    }
 }

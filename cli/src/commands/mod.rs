@@ -2,6 +2,7 @@
 
 mod action;
 mod agent;
+mod approval;
 mod audit;
 mod cacao;
 mod cluster;
@@ -13,6 +14,7 @@ mod explain;
 mod offline;
 mod playbook;
 mod published;
+mod role;
 mod run;
 mod status;
 mod watch;
@@ -97,6 +99,12 @@ pub fn run(cli: Cli) -> Result<u8> {
         }),
         Command::Cluster(command) => online(global, async |mut client| {
             cluster::run(out, &mut client, command).await
+        }),
+        Command::Approval(command) => online(global, async |mut client| {
+            approval::run(out, &mut client, command).await
+        }),
+        Command::Role(command) => online(global, async |mut client| {
+            role::run(out, &mut client, command).await
         }),
         Command::Audit(command) => online(global, async |mut client| {
             audit::run(out, &mut client, command).await

@@ -244,6 +244,10 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
         .collect();
     text.push('\n');
     text.push_str(&out.table(&["step", "does", "status", "tasks"], &rows));
+    for approval in &run.waits {
+        text.push_str(&clean(&super::approval::line(approval)));
+        text.push('\n');
+    }
     if with_tasks {
         let rows: Vec<Vec<String>> = tasks.iter().map(task_row).collect();
         text.push('\n');

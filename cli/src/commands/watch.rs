@@ -92,7 +92,7 @@ async fn open(
 /// What the watcher sees.
 struct View {
     out: Output,
-    /// The status that was last shown of each step.
+    /// The status that was last shown of each step, and what of each approval.
     shown: HashMap<String, String>,
     bar: ProgressBar,
 }
@@ -129,7 +129,7 @@ impl View {
         for step in &run.steps {
             let counts = step.tasks.unwrap_or_default();
             total += counts.total;
-            open += counts.waiting + counts.running;
+            open += counts.waiting + counts.gated + counts.running;
             if step.status == "running" {
                 running.push(clean(&step.name));
             }
@@ -149,6 +149,18 @@ impl View {
                 step.status,
                 counts_text(step)
             ))?;
+        }
+        for approval in &run.waits {
+            let key = format!("approval {}", approval.id);
+            let mark = format!("{} {}", approval.missing, approval.roles.join(" "));
+            if self.shown.get(&key) != Some(&mark) {
+                self.shown.insert(key, mark);
+                self.line(&format!(
+                    "{}  {}",
+                    moment(approval.created_at_ms),
+                    super::approval::line(approval)
+                ))?;
+            }
         }
         self.bar.set_length(total.into());
         self.bar.set_position((total - open.min(total)).into());
@@ -204,6 +216,7 @@ pub fn counts_text(step: &proto::v1::Step) -> String {
     let counts = step.tasks.unwrap_or_default();
     let parts: Vec<String> = [
         (counts.waiting, "waiting"),
+        (counts.gated, "waiting for approval"),
         (counts.running, "running"),
         (counts.succeeded, "succeeded"),
         (counts.failed, "failed"),

@@ -1,12 +1,16 @@
 //! The state in the words of the wire, for operators. By hand, so that neither side's shape binds the other.
 
+use std::collections::BTreeMap;
+
 use engine::command::Custody;
 use engine::state::agents::Agent;
+use engine::state::approvals::Approval;
 use engine::state::audit::AuditRecord;
 use engine::state::runs::{Run, TaskView};
 use engine::state::tasks::TaskCounts;
 use engine::state::tokens::Token;
 use engine::{State, Timestamp};
+use playbook::manifest::{Field, Kind, OnExpiry};
 use proto::v1;
 
 /// An agent, with the name of the node that holds its session.
@@ -53,8 +57,8 @@ pub enum Detail {
     Listed,
 }
 
-/// A run as it stands.
-pub fn run(run: &Run, detail: Detail) -> v1::Run {
+/// A run as it stands, with what it waits for.
+pub fn run(state: &State, run: &Run, detail: Detail) -> v1::Run {
     let full = detail == Detail::Full;
     let steps = (0..run.steps.len() as u16)
         .map(|number| step(run, number, full))
@@ -83,6 +87,10 @@ pub fn run(run: &Run, detail: Detail) -> v1::Run {
         revision: run.revision,
         manifest_sha256: run.manifest_hash.to_string(),
         targets: if full { targets(run) } else { Vec::new() },
+        waits: state
+            .approvals_waiting(run.id)
+            .map(|waits| approval(state, waits, Detail::Listed))
+            .collect(),
     }
 }
 
@@ -118,6 +126,7 @@ fn counts(counts: &TaskCounts) -> v1::TaskCounts {
     v1::TaskCounts {
         total: counts.total(),
         waiting: counts.waiting,
+        gated: counts.gated,
         running: counts.assigned + counts.running,
         succeeded: counts.succeeded,
         failed: counts.failed,
@@ -147,6 +156,121 @@ pub fn task(view: &TaskView<'_>) -> v1::Task {
         action: view.action.into(),
         impact: view.impact.as_str().into(),
     }
+}
+
+/// Tasks of an approval that are told one by one.
+const APPROVAL_TASKS_MAX: usize = 1_000;
+/// And of their parameters so much text.
+const APPROVAL_BYTES_MAX: usize = 1 << 20;
+
+/// A request for people's approval, or a question.
+pub fn approval(state: &State, approval: &Approval, detail: Detail) -> v1::Approval {
+    let run = state.run(&approval.run);
+    let declared = run.map(|run| run.declared(approval.step));
+    let shared = run.and_then(|run| run.steps[usize::from(approval.step)].shared.as_ref());
+    let question = approval.question.as_ref();
+    let escalates = declared
+        .and_then(|step| step.gate.as_ref())
+        .is_some_and(|gate| gate.on_expiry == OnExpiry::Escalate && !approval.escalated);
+    let full = detail == Detail::Full;
+    let output = run.and_then(|run| run.steps[usize::from(approval.step)].output.as_ref());
+    v1::Approval {
+        id: approval.id.0,
+        kind: if question.is_some() { "question" } else { "gate" }.into(),
+        status: approval.status.as_str().into(),
+        run_id: approval.run.to_string(),
+        playbook: run.map(|run| run.manifest().playbook.clone()).unwrap_or_default(),
+        version: run.map_or(0, |run| run.manifest().version),
+        requester: run.map(|run| run.requester.clone()).unwrap_or_default(),
+        step: declared.map(|step| step.name.clone()).unwrap_or_default(),
+        action: run
+            .and_then(|run| run.kind(approval.step).1)
+            .unwrap_or_default()
+            .into(),
+        impact: shared.map_or("", |shared| shared.impact.as_str()).into(),
+        binding: approval.binding.to_string(),
+        roles: approval.roles.clone(),
+        quorum: approval.quorum,
+        missing: approval.missing(),
+        not_requester: approval.barred.is_some(),
+        created_at_ms: approval.created_at.0,
+        expires_at_ms: approval.expires_at.0,
+        ended_at_ms: time(approval.ended_at),
+        escalated: approval.escalated,
+        on_expiry: if escalates { "escalate" } else { "reject" }.into(),
+        note: approval.note.clone(),
+        answers: approval.answers.iter().map(answer).collect(),
+        tasks_total: approval.tasks(),
+        tasks: run
+            .filter(|_| full)
+            .map(|run| approval_tasks(state, run, approval))
+            .unwrap_or_default(),
+        text: question.map(|question| question.text.clone()).unwrap_or_default(),
+        form: match declared.map(|step| &step.kind) {
+            Some(Kind::Ask { form, .. }) if full => {
+                form_fields(form, question.map_or("{}", |question| &question.defaults))
+            }
+            _ => Vec::new(),
+        },
+        output_json: output
+            .filter(|_| full && question.is_some())
+            .map(|output| output.to_string())
+            .unwrap_or_default(),
+        now_ms: state.now().0,
+        on_hosts: shared.is_some_and(|shared| !shared.is_call()),
+    }
+}
+
+fn answer(answer: &engine::state::Answer) -> v1::ApprovalAnswer {
+    v1::ApprovalAnswer {
+        operator_id: answer.operator.clone(),
+        role: answer.role.clone(),
+        yes: answer.yes,
+        reason: answer.reason.clone(),
+        at_ms: answer.at.0,
+    }
+}
+
+fn approval_tasks(state: &State, run: &Run, approval: &Approval) -> Vec<v1::ApprovalTask> {
+    let step = &run.steps[usize::from(approval.step)];
+    let shared = step.shared.as_ref().and_then(|shared| shared.parameters.as_ref());
+    let mut size = 0;
+    approval
+        .each_item()
+        .filter_map(|item| Some((item, step.tasks.get(item as usize)?)))
+        .take(APPROVAL_TASKS_MAX)
+        .map(|(item, task)| {
+            let agent = run.agent_of(approval.step, item);
+            let known = agent.and_then(|id| state.agent(id));
+            let parameters = task.parameters.as_ref().or(shared);
+            v1::ApprovalTask {
+                item,
+                agent_id: agent.map(ToString::to_string).unwrap_or_default(),
+                item_json: task.item.as_deref().unwrap_or_default().into(),
+                parameters_json: parameters.map(|text| text.to_string()).unwrap_or_default(),
+                online: known.is_some_and(Agent::is_online),
+                labels: known
+                    .map(|agent| agent.labels.clone().into_iter().collect())
+                    .unwrap_or_default(),
+            }
+        })
+        .take_while(|task| {
+            size += task.parameters_json.len() + task.item_json.len() + 128;
+            size <= APPROVAL_BYTES_MAX || size == task.parameters_json.len() + task.item_json.len() + 128
+        })
+        .collect()
+}
+
+fn form_fields(form: &BTreeMap<String, Field>, defaults: &str) -> Vec<v1::FormField> {
+    // Made by the leader from JSON values: it parses.
+    let defaults: serde_json::Value = serde_json::from_str(defaults).unwrap_or_default();
+    form.iter()
+        .map(|(name, field)| v1::FormField {
+            name: name.clone(),
+            r#type: playbook::type_name(&field.input.kind),
+            default_json: defaults.get(name).map(ToString::to_string).unwrap_or_default(),
+        })
+        .collect()
 }
 
 /// A custody record.

@@ -35,6 +35,9 @@ pub enum ApiError {
     /// The playbook does not compile, or cannot be planned: all problems, whole.
     #[error("the playbook cannot be run as asked:\n{0}")]
     Playbook(String),
+    /// What was filled in is not what the form asks for: all problems, whole.
+    #[error("the answer is not what is asked for:\n{0}")]
+    Form(String),
     /// A set that decides where something above `collect` is done goes by what hosts say of themselves.
     #[error(
         "the target set {set} selects by agent.facts, which each host reports of itself, and step {step} ({action}, {impact}) acts on it: \
@@ -127,6 +130,11 @@ fn describe(error: &ApiError) -> (Code, &'static str, &'static str) {
             Code::InvalidArgument,
             "playbook",
             "mend what is listed; `cordon playbook validate FILE` checks without starting anything",
+        ),
+        ApiError::Form(_) => (
+            Code::InvalidArgument,
+            "form",
+            "correct the fields that are named; `cordon approval show` lists them with their types",
         ),
         ApiError::FactsDecide { .. } => (
             Code::InvalidArgument,

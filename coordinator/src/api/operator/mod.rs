@@ -1,11 +1,13 @@
 //! What operators call. Split by noun; here is only the list, which hands each call to its noun.
 
 mod agents;
+mod approvals;
 mod audit;
 mod cluster;
 mod control;
 mod evidence;
 mod playbooks;
+mod roles;
 mod runs;
 mod tokens;
 mod watch;
@@ -162,6 +164,18 @@ service! {
         Ok(Response::new(Operators::watch_run(self, request.into_inner()).await?))
     }
 
+    async fn list_roles(&self, request: Request<v1::ListRolesRequest>) -> Result<Response<v1::ListRolesReply>, Status> {
+        auth::operator(&request)?;
+        Ok(Response::new(Operators::list_roles(self).await?))
+    }
+
+    type WatchApprovalsStream = BoxStream<'static, Result<v1::Approval, Status>>;
+
+    async fn watch_approvals(&self, request: Request<v1::WatchApprovalsRequest>) -> Result<Response<Self::WatchApprovalsStream>, Status> {
+        auth::operator(&request)?;
+        Ok(Response::new(Operators::watch_approvals(self).await?))
+    }
+
     type GetEvidenceStream = BoxStream<'static, Result<v1::EvidenceData, Status>>;
 
     async fn get_evidence(&self, request: Request<v1::GetEvidenceRequest>) -> Result<Response<Self::GetEvidenceStream>, Status> {
@@ -193,4 +207,9 @@ service! {
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
     verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
     list_audit(ListAuditRequest) -> ListAuditReply;
+    list_approvals(ListApprovalsRequest) -> ListApprovalsReply;
+    get_approval(GetApprovalRequest) -> Approval;
+    answer_approval(AnswerApprovalRequest) -> Approval;
+    grant_role(GrantRoleRequest) -> GrantRoleReply;
+    revoke_role(RevokeRoleRequest) -> RevokeRoleReply;
 }

@@ -128,7 +128,7 @@ impl Operators {
                     Some(before) => Box::new(state.runs_before(before)),
                 };
                 let runs = runs.filter(|run| !asked.active_only || !run.status.is_end());
-                let runs = runs.map(|run| convert::run(run, Detail::Listed));
+                let runs = runs.map(|run| convert::run(state, run, Detail::Listed));
                 fill(runs, page(asked.limit), |run| 512 + 256 * run.steps.len())
             })
             .await?;
@@ -143,7 +143,7 @@ impl Operators {
         let id: RunId = parse("id", &asked.id)?;
         let found = self
             .control
-            .query(|state| state.run(&id).map(|run| convert::run(run, Detail::Full)))
+            .query(|state| state.run(&id).map(|run| convert::run(state, run, Detail::Full)))
             .await?;
         found.ok_or_else(|| not_found("run", id))
     }

@@ -66,7 +66,7 @@ impl Watch {
                 let is_over = run.status.is_end();
                 // Who resumes behind the last change of an ended run still hears how it ended.
                 let is_news = run.revision > seen || is_over;
-                Some((is_over, is_news.then(|| convert::run(run, Detail::Full))))
+                Some((is_over, is_news.then(|| convert::run(state, run, Detail::Full))))
             };
             let (is_over, news) = self.control.local(look)?;
             self.is_over = is_over;
