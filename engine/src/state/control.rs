@@ -4,8 +4,9 @@
 //!   deadlines. All other time stands still: the queue time and retry pauses of tasks that wait, delays and
 //!   soaks, the run's timeout. **Resume** adds what was lost to each of them.
 //! - **Retry** gives tasks that ended and did not succeed another attempt, with a number that was never used (and
-//!   what the playbook's own `retry` has left). What was decided because of their end is undecided again: steps
-//!   that were skipped wait again, and so does `finally`. What was done stays done.
+//!   what the playbook's own `retry` has left). One that never passed its gate waits for people again. What was
+//!   decided because of their end is undecided again: steps that were skipped wait again, and so does `finally`.
+//!   What was done stays done.
 //! - **Settle** replaces `unknown` by what a person says. It only changes what is known; retry acts on it.
 //!
 //! Decisions that were drawn before a retry or a settlement may rest on an end that is none any more: the
@@ -263,12 +264,11 @@ impl Run {
             {
                 continue;
             }
-            let gated = self.declared(step).gate.is_some();
             let items: Vec<u32> = (0..state.tasks.len() as u32)
                 .filter(|&item| {
                     let agent = agents.get_of(self, step, item);
                     let denied = !state.is_call() && agent.is_none_or(|agent| agent.revoked.is_some());
-                    !denied && may_be_tried_again(self.task(step, item), gated, unknown)
+                    !denied && may_be_tried_again(self.task(step, item), unknown)
                 })
                 .collect();
             let counts = &state.counts;
@@ -299,6 +299,7 @@ impl Run {
             for &item in items {
                 self.try_again(*step, item, around);
             }
+            self.ask_approval(*step, around);
         }
         for (number, state) in self.steps.iter_mut().enumerate() {
             let undecided = state.status == StepStatus::Skipped && state.tasks.is_empty();
@@ -342,6 +343,11 @@ impl Run {
             item,
             super::audit::TaskEvent::Retry { attempt, code },
         );
+        if self.declared(step).gate.is_some() && self.task(step, item).token == 0 {
+            // It never passed the gate, or never had to: people are asked.
+            self.steps[usize::from(step)].set_status(item, TaskStatus::Gated);
+            return;
+        }
         self.wait_again(step, item, around);
     }
 
@@ -359,13 +365,11 @@ impl Run {
 }
 
 /// A person may give an ended task another attempt. One that was never made whole (its parameters could not be
-/// rendered) has nothing to try; and one behind a gate is tried only if it was handed out, so that people let it
-/// pass.
-fn may_be_tried_again(task: &Task, gated: bool, unknown: bool) -> bool {
+/// rendered) has nothing to try.
+fn may_be_tried_again(task: &Task, unknown: bool) -> bool {
     let code = task.error.as_ref().map_or("", |error| error.code.as_str());
     match task.status {
-        _ if gated && task.token == 0 => false,
-        TaskStatus::Failed => task.token > 0,
+        TaskStatus::Failed => task.token > 0 || matches!(code, "denied" | "approval_expired"),
         TaskStatus::Cancelled => task.token > 0 || code == "step_failed",
         TaskStatus::Expired => true,
         TaskStatus::Unknown => unknown,
