@@ -39,29 +39,32 @@ pub(super) fn read(text: &str) -> Result<Value, Box<Violation>> {
     }
     .deserialize(&mut reader)
     .and_then(|value| reader.end().map(|()| value));
-    value.map_err(|error| {
-        let code = state.code.get();
-        let at = format!("line {}, column {}", error.line(), error.column());
-        let message = match code {
-            // serde_json writes the place behind its own words.
-            "C0001" => format!("this is not JSON: {error}"),
-            "C0003" => format!(
-                "it is nested deeper than {DEPTH_MAX} or has more than {VALUES_MAX} values, first at {at}"
-            ),
-            _ => format!("the name is given a second time at {at}"),
-        };
-        let hint = match code {
-            "C0001" => "save it as one JSON document in UTF-8",
-            "C0003" => "no CACAO playbook needs that; look at where it comes from",
-            _ => "leave out one of the two",
-        };
-        Box::new(Violation {
-            code,
-            path: state.path(),
-            message,
-            hint: hint.to_owned(),
+    // In the order of the names: what is made of a document must not depend on how a build keeps its maps.
+    value
+        .map(|value| crate::canonical::sorted(&value))
+        .map_err(|error| {
+            let code = state.code.get();
+            let at = format!("line {}, column {}", error.line(), error.column());
+            let message = match code {
+                // serde_json writes the place behind its own words.
+                "C0001" => format!("this is not JSON: {error}"),
+                "C0003" => format!(
+                    "it is nested deeper than {DEPTH_MAX} or has more than {VALUES_MAX} values, first at {at}"
+                ),
+                _ => format!("the name is given a second time at {at}"),
+            };
+            let hint = match code {
+                "C0001" => "save it as one JSON document in UTF-8",
+                "C0003" => "no CACAO playbook needs that; look at where it comes from",
+                _ => "leave out one of the two",
+            };
+            Box::new(Violation {
+                code,
+                path: state.path(),
+                message,
+                hint: hint.to_owned(),
+            })
         })
-    })
 }
 
 struct State {

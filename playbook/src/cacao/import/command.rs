@@ -168,7 +168,7 @@ fn http(command: &Map<String, Value>, connection: &str, read: &mut Reader<'_>) -
     };
     if let Some(body) = body.filter(|body| !body.is_empty()) {
         with.push(match serde_json::from_str::<Value>(&body) {
-            Ok(json) => ("json", Yaml::json(&json, read)?),
+            Ok(json) => ("json", Yaml::json(&crate::canonical::sorted(&json), read)?),
             Err(_) if body.trim_start().starts_with(['{', '[', '<']) && variables(&body).next().is_some() => {
                 return Err("a variable would have to be pasted into the body".to_owned());
             }

@@ -335,7 +335,7 @@ fn default(kind: &str, value: Option<&str>) -> Option<Yaml> {
         "float" => Yaml::plain(&Value::from(value.parse::<f64>().ok()?)),
         // A network is no address.
         "ipv4-addr" | "ipv6-addr" if value.parse::<std::net::IpAddr>().is_err() => return None,
-        "dictionary" => Yaml::plain(&serde_json::from_str(value).ok()?),
+        "dictionary" => Yaml::plain(&crate::canonical::sorted(&serde_json::from_str(value).ok()?)),
         "mac-addr" | "md5-hash" | "sha256-hash" | "uuid" if value.is_empty() => return None,
         _ => Yaml::bare(value),
     })
