@@ -230,7 +230,7 @@ pub enum Playbook {
     },
     /// Show what differs between two playbooks.
     Diff {
-        /// A file, library:NAME, or published:NAME[@VERSION].
+        /// A file, library:NAME, published:NAME or published:NAME@VERSION.
         from: String,
         /// Another one.
         to: String,

@@ -180,7 +180,7 @@ impl View {
         self.bar.suspend(|| {
             tell(format_args!(
                 "{from} is gone or stopped; going on at the next coordinator"
-            ))
+            ));
         });
     }
 

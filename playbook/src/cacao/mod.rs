@@ -1,8 +1,8 @@
 //! OASIS CACAO 2.0 (<https://docs.oasis-open.org/cacao/security-playbooks/v2.0/security-playbooks-v2.0.html>).
 //!
-//! - [`check`]: whether a document keeps the standard's rules, all violations at once.
-//! - [`import`]: a document as a playbook in our language, for people to review. Nothing of it is carried out.
-//! - [`export`]: a playbook of ours as a document, which carries the text and is imported as it was.
+//! - [`check()`]: whether a document keeps the standard's rules, all violations at once.
+//! - [`import()`]: a document as a playbook in our language, for people to review. Nothing of it is carried out.
+//! - [`export()`]: a playbook of ours as a document, which carries the text and is imported as it was.
 //! - [`signatures`]: what the signatures of a document were made over. `certs` verifies them.
 //!
 //! The official JSON schema is no judge: it lets pass what breaks the text (dangling references, branches without an

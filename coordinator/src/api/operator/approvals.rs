@@ -142,7 +142,7 @@ impl Operators {
         let watch = Watch {
             control: self.control.clone(),
             effects,
-            told: waiting.iter().map(|(id, mark, _)| (*id, mark.clone())).collect(),
+            told: waiting.iter().map(|(id, mark, _)| (*id, *mark)).collect(),
             queue: waiting.into_iter().map(|(_, _, approval)| approval).collect(),
         };
         Ok(futures::stream::unfold(watch, |mut watch| async move {
