@@ -116,6 +116,14 @@ impl Cluster {
         OperatorClient::new(&self.operator_home(), &self.info.trust_domain, endpoints)
     }
 
+    /// Another person, with a certificate of the operators' CA, who asks this node only.
+    pub fn another_operator(&self, name: &str, node: &Node) -> Result<OperatorClient, WorldError> {
+        let issued = certs::init::load(&self.birth)
+            .and_then(|cluster| certs::init::issue_operator(&self.birth, &cluster, name));
+        let (home, _) = issued.map_err(|error| WorldError::Certificates(error.to_string()))?;
+        OperatorClient::new(&home, &self.info.trust_domain, vec![node.operator_endpoint()])
+    }
+
     /// An operator who asks this node only.
     pub fn operator_at(&self, node: &Node) -> Result<OperatorClient, WorldError> {
         let endpoints = vec![node.operator_endpoint()];
