@@ -540,8 +540,29 @@ fn a_session_is_taken_up_where_it_was_and_only_then_elsewhere() {
         assert_eq!(world.tried, [first], "after a start");
         world.pass(12_000);
         assert_eq!(world.break_off(), first, "it has lived");
+        let before = world.now_ms;
         assert_ne!(world.break_off(), first, "nobody is there any more");
+        let waited = world.now_ms - before;
+        assert!(
+            waited <= 1_100,
+            "it was not this agent's failure, and it waited {waited} ms"
+        );
     }
+}
+
+#[test]
+fn a_coordinator_that_does_not_answer_any_more_is_not_waited_for_long() {
+    let mut world = World::new(Settings {
+        first: Some(0),
+        ..Settings::new(3)
+    });
+    world.attach();
+    world.pass(12_000);
+    assert_eq!(world.break_off(), 0);
+    // Its host is gone: no answer, no refusal.
+    world.pass(3_200);
+    assert_eq!(world.tried.len(), 2, "{:?}", world.tried);
+    assert_ne!(world.tried[1], 0);
 }
 
 #[test]

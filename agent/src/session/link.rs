@@ -11,6 +11,8 @@ const LEASE_MS: (u64, u64) = (1_000, 3_600_000);
 pub struct LinkTimes {
     /// TCP, TLS and HTTP/2 together.
     pub connect_ms_max: u64,
+    /// The same, where a session broke and is to be taken up again: whoever is gone must not be waited for long.
+    pub return_ms_max: u64,
     /// From Hello to Welcome.
     pub greeting_ms_max: u64,
     /// After a session that had lived: a random pause up to this, so that the agents of a node that died
@@ -28,6 +30,7 @@ impl Default for LinkTimes {
     fn default() -> Self {
         LinkTimes {
             connect_ms_max: 6_000,
+            return_ms_max: 2_000,
             greeting_ms_max: 10_000,
             spread_ms: 1_000,
             backoff_ms_min: 500,
@@ -46,6 +49,8 @@ pub struct Link {
     cursor: usize,
     connection: u64,
     failures: u32,
+    /// A session broke here, and its coordinator is tried once more before the others.
+    returning: bool,
     phase: Phase,
 }
 
@@ -110,6 +115,7 @@ impl Link {
             cursor: 0,
             connection: 0,
             failures: 0,
+            returning: false,
             phase: Phase::Waiting {
                 until_ms: now_ms + jitter.between(0, times.spread_ms / 4),
             },
@@ -172,6 +178,7 @@ impl Link {
         let heartbeat_ms = heartbeat_ms.clamp(HEARTBEAT_MS.0, HEARTBEAT_MS.1);
         let lease_ms = lease_ms.clamp(LEASE_MS.0, LEASE_MS.1);
         let message_bytes_max = message_bytes_max.clamp(128 * 1024, 4 * 1024 * 1024) as usize;
+        self.returning = false;
         match &mut self.phase {
             Phase::Greeting { .. } => {
                 self.phase = Phase::Live(Live {
@@ -202,17 +209,30 @@ impl Link {
         }
     }
 
-    /// The session has lived long enough to be worth taking up again where it was.
-    pub fn is_settled(&self, now_ms: u64) -> bool {
+    /// The session has lived long enough to count as a success.
+    fn is_settled(&self, now_ms: u64) -> bool {
         match &self.phase {
             Phase::Live(live) => now_ms.saturating_sub(live.since_ms) >= self.times.settled_ms,
             _ => false,
         }
     }
 
+    /// The connection broke, or none came about. A session that had lived is taken up where it was, where an upload
+    /// may have its part: soon, and once. The pause until the next try, in ms.
+    pub fn broken(&mut self, now_ms: u64, jitter: &mut Jitter) -> u64 {
+        if !self.is_settled(now_ms) {
+            return self.lost(now_ms, true, jitter);
+        }
+        self.failures = 0;
+        self.returning = true;
+        self.wait(now_ms, jitter.between(0, self.times.spread_ms / 4))
+    }
+
     /// The connection is gone, or given up; `elsewhere`: the next coordinator's turn. The pause until then, in ms.
     pub fn lost(&mut self, now_ms: u64, elsewhere: bool, jitter: &mut Jitter) -> u64 {
-        let pause_ms = if self.is_settled(now_ms) {
+        // Nobody being there any more is no failure of this agent's: it moves on as if it had not looked.
+        let returned = std::mem::take(&mut self.returning);
+        let pause_ms = if returned || self.is_settled(now_ms) {
             self.failures = 0;
             jitter.between(0, self.times.spread_ms)
         } else {
@@ -228,6 +248,10 @@ impl Link {
         if elsewhere && !self.order.is_empty() {
             self.cursor = (self.cursor + 1) % self.order.len();
         }
+        self.wait(now_ms, pause_ms)
+    }
+
+    fn wait(&mut self, now_ms: u64, pause_ms: u64) -> u64 {
         self.phase = Phase::Waiting {
             until_ms: now_ms + pause_ms,
         };
@@ -244,8 +268,12 @@ impl Link {
         match &mut self.phase {
             Phase::Waiting { until_ms } if *until_ms <= now_ms && !self.order.is_empty() => {
                 self.connection += 1;
+                let within_ms = match self.returning {
+                    true => self.times.return_ms_max.min(self.times.connect_ms_max),
+                    false => self.times.connect_ms_max,
+                };
                 self.phase = Phase::Connecting {
-                    deadline_ms: now_ms + self.times.connect_ms_max,
+                    deadline_ms: now_ms + within_ms,
                 };
                 Some(Due::Connect {
                     connection: self.connection,

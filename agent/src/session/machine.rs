@@ -147,10 +147,8 @@ impl Machine {
             Input::Connected { connection } => self.connected(now, connection),
             Input::Lost { connection, reason } => {
                 if connection == self.link.connection() && self.link.is_open() {
-                    // A session that broke is taken up where it was, where an upload may have its part; should that
-                    // coordinator be gone, this fails at once and the next one's turn comes.
-                    let elsewhere = !self.link.is_settled(now.monotonic_ms);
-                    self.detached(now, reason, elsewhere);
+                    let retry_in_ms = self.link.broken(now.monotonic_ms, &mut self.jitter);
+                    self.tell_detached(reason, retry_in_ms);
                 }
             }
             Input::Received { connection, message } => {
@@ -261,6 +259,10 @@ impl Machine {
 
     fn detached(&mut self, now: Now, reason: String, elsewhere: bool) {
         let retry_in_ms = self.link.lost(now.monotonic_ms, elsewhere, &mut self.jitter);
+        self.tell_detached(reason, retry_in_ms);
+    }
+
+    fn tell_detached(&mut self, reason: String, retry_in_ms: u64) {
         self.outputs
             .push_back(Output::Notice(Notice::Detached { reason, retry_in_ms }));
     }
