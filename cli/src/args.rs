@@ -444,6 +444,9 @@ pub enum Cluster {
         /// Do not ask before.
         #[arg(long)]
         confirm: bool,
+        /// Go on even where no other member holds a piece of evidence that this one held.
+        #[arg(long)]
+        lose_evidence: bool,
     },
     /// Hand leadership to a member.
     Transfer { raft_id: u64 },

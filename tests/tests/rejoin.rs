@@ -5,8 +5,10 @@ mod support;
 
 use std::time::Duration;
 
-use cordon::demo::world::{Cluster, Node, level, request_id};
+use cordon::demo::world::{AgentProcess, Cluster, Node, level, request_id, run_in_words};
 use proto::v1;
+use serde_json::json;
+use support::Deployment;
 
 /// Writes before the loss.
 const WRITES: usize = 300;
@@ -32,6 +34,7 @@ fn a_wiped_follower_rejoins_as_a_new_learner() {
         let remove = v1::RemoveMemberRequest {
             raft_id: lost.member.raft_id,
             request_id: request_id(),
+            lose_evidence: false,
         };
         // Any node takes it: here the one that neither leads nor is lost.
         let follower = cluster.nodes.iter().find(|node| node.name() != leader);
@@ -117,6 +120,7 @@ fn a_leader_that_is_removed_hands_over_first() {
         let remove = v1::RemoveMemberRequest {
             raft_id: leader.member.raft_id,
             request_id: request_id(),
+            lose_evidence: false,
         };
         operator
             .call("RemoveMember", async |mut api| {
@@ -160,6 +164,7 @@ fn a_member_that_was_removed_while_it_was_down_is_told_by_the_others() {
         let remove = v1::RemoveMemberRequest {
             raft_id: leader.member.raft_id,
             request_id: request_id(),
+            lose_evidence: false,
         };
         cluster
             .operator_at(left)?
@@ -186,6 +191,93 @@ fn says_that_it_was_removed(node: &Node) -> anyhow::Result<()> {
         "{log}"
     );
     Ok(())
+}
+
+#[test]
+fn evidence_of_a_removed_member_is_copied_to_another() {
+    support::in_world(async |world| {
+        let deployment = Deployment::start(world, 3, 1).await?;
+        let (cluster, agent) = (&deployment.cluster, &deployment.agents[0]);
+        let digest = collect(&deployment, agent).await?;
+        let leader = cluster.leader(None).await?.name().to_owned();
+        let holders = deployment.operator.verify_evidence(&digest).await?.copies;
+        let gone = holders.iter().find(|copy| copy.node_id != leader);
+        let gone = gone.expect("two nodes hold it").node_id.clone();
+        let gone = cluster.nodes.iter().find(|node| node.name() == gone);
+        let gone = gone.expect("a holder is a member");
+        gone.kill().await?;
+        let leading = cluster.leader(Some(gone.name())).await?;
+        let operator = cluster.operator_at(leading)?;
+        let remove = v1::RemoveMemberRequest {
+            raft_id: gone.member.raft_id,
+            request_id: request_id(),
+            lose_evidence: false,
+        };
+        operator
+            .call("RemoveMember", async |mut api| {
+                api.remove_member(remove.clone()).await
+            })
+            .await?;
+        level("a second copy", Duration::from_secs(60), async || {
+            let copies = operator.verify_evidence(&digest).await?.copies;
+            let good = copies
+                .iter()
+                .all(|copy| copy.verified && copy.node_id != gone.name());
+            Ok(if good && copies.len() == 2 {
+                Ok(())
+            } else {
+                Err(format!("{copies:?}"))
+            })
+        })
+        .await?;
+        deployment.end().await
+    });
+}
+
+#[test]
+fn the_last_holder_of_evidence_is_not_removed_unasked() {
+    support::in_world(async |world| {
+        let deployment = Deployment::start(world, 2, 1).await?;
+        let (cluster, agent) = (&deployment.cluster, &deployment.agents[0]);
+        let digest = collect(&deployment, agent).await?;
+        let stays = cluster.leader(None).await?;
+        let goes = cluster.nodes.iter().find(|node| node.name() != stays.name());
+        let operator = cluster.operator_at(stays)?;
+        let remove = async |node: &Node, lose_evidence: bool| {
+            let request = v1::RemoveMemberRequest {
+                raft_id: node.member.raft_id,
+                request_id: request_id(),
+                lose_evidence,
+            };
+            operator
+                .call("RemoveMember", async |mut api| {
+                    api.remove_member(request.clone()).await
+                })
+                .await
+        };
+        remove(goes.expect("the other one"), false).await?;
+        let refused = remove(stays, false).await.expect_err("it holds the last copy");
+        let refused = refused.to_string();
+        assert!(
+            refused.contains("no other member holds 1 pieces of evidence") && refused.contains(&digest),
+            "{refused}"
+        );
+        // Whoever insists is refused for another reason: it is the last member.
+        let refused = remove(stays, true).await.expect_err("it is the last member");
+        assert!(!refused.to_string().contains("evidence"), "{refused}");
+        deployment.end().await
+    });
+}
+
+/// Collects one small file from the agent's host, and gives its digest.
+async fn collect(deployment: &Deployment, agent: &AgentProcess) -> anyhow::Result<String> {
+    std::fs::write(agent.disk_outside.join("note.txt"), "pay up")?;
+    let with = json!({"roots": [agent.disk], "globs": ["**/note.txt"], "max_bytes": "1MiB"});
+    let playbook = support::one_step("collect", "file.collect", with);
+    let run = deployment.operator.start_run(&playbook, &json!({})).await?;
+    let run = deployment.operator.ended(&run.run_id, support::RUN_MAX).await?;
+    anyhow::ensure!(run.status == "succeeded", "{}", run_in_words(&run));
+    Ok(deployment.operator.evidence(&run.id).await?.remove(0).sha256)
 }
 
 #[test]

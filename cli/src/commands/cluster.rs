@@ -45,13 +45,18 @@ pub async fn run(out: Output, client: &mut Client, command: Cluster) -> Result<u
                 &json!({ "node_id": name, "raft_id": raft_id, "added": true }),
             )?;
         }
-        Cluster::Remove { raft_id, confirm } => {
+        Cluster::Remove {
+            raft_id,
+            confirm,
+            lose_evidence,
+        } => {
             if !confirm {
                 confirm_removal(client, raft_id).await?;
             }
             let request = RemoveMemberRequest {
                 raft_id,
                 request_id: request_id(),
+                lose_evidence,
             };
             client
                 .call(async |mut api| api.remove_member(request.clone()).await)

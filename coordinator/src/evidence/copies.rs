@@ -1,13 +1,17 @@
 //! Copies on other nodes: made before a receipt, found again when one is lost.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
+use engine::command::Custody;
 use engine::id::{Digest, NodeId};
 
 use super::partial::partial_name;
 use super::{Evidence, EvidenceError};
 
-/// How often a node looks for copies that it should hold and does not.
+/// How often a node looks whether the members are still the same.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it looks for missing copies while they are.
 const REPAIR_EVERY: Duration = Duration::from_secs(60);
 /// How many missing copies one look mends, so that a replaced disk is filled gently.
 const REPAIRS_MAX: usize = 64;
@@ -90,41 +94,108 @@ impl Evidence {
         }
     }
 
-    /// Looks, for ever, for copies that this node should hold by the record and does not.
+    /// Looks, for ever, for copies that the records promise and that are not there: every minute, and whenever a
+    /// member has come or gone.
     pub async fn keep_copies(self) {
-        let mut every = tokio::time::interval(REPAIR_EVERY);
+        let mut every = tokio::time::interval(LOOK_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut members = BTreeSet::new();
+        let mut looked: Option<Instant> = None;
         loop {
             every.tick().await;
+            let now = self.members();
+            if now == members && looked.is_some_and(|at| at.elapsed() < REPAIR_EVERY) {
+                continue;
+            }
+            members = now;
+            looked = Some(Instant::now());
             if let Err(error) = self.inner.store.partials().sweep().await {
                 tracing::warn!(%error, "cannot sweep partial uploads");
             }
-            if let Err(error) = self.repair().await {
-                tracing::warn!(%error, "evidence that this node should hold is missing and could not be fetched");
+            self.repair(&members).await;
+        }
+    }
+
+    fn members(&self) -> BTreeSet<NodeId> {
+        self.inner
+            .control
+            .local(|state| state.nodes().map(|node| node.node).collect())
+    }
+
+    /// Fetches what this node should hold, and copies what only this one of the members holds. What fails is told
+    /// and tried again at the next look; it keeps nothing else from being mended.
+    async fn repair(&self, members: &BTreeSet<NodeId>) {
+        let mut mended = 0;
+        for (digest, holders) in self.held_here() {
+            if mended == REPAIRS_MAX {
+                tracing::info!(
+                    mended,
+                    "more copies of evidence are missing; they follow at the next look"
+                );
+                break;
+            }
+            match self.repair_one(&digest, &holders, members).await {
+                Ok(false) => {}
+                Ok(true) => mended += 1,
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "a copy of evidence is missing and could not be made");
+                }
             }
         }
     }
 
-    async fn repair(&self) -> Result<(), EvidenceError> {
+    /// What this node should hold, with everyone who should, by the records that it knows.
+    fn held_here(&self) -> BTreeMap<Digest, BTreeSet<NodeId>> {
+        let mut held: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
+        self.inner.control.local(|state| {
+            for record in state.evidence() {
+                held.entry(record.sha256).or_default().extend(&record.nodes);
+            }
+        });
+        held.retain(|_, holders| holders.contains(&self.inner.node));
+        held
+    }
+
+    /// Whether anything had to be done for this object.
+    async fn repair_one(
+        &self,
+        digest: &Digest,
+        holders: &BTreeSet<NodeId>,
+        members: &BTreeSet<NodeId>,
+    ) -> Result<bool, EvidenceError> {
         let inner = &self.inner;
-        let mine: Vec<(Digest, Vec<NodeId>)> = inner.control.local(|state| {
+        let mut mended = false;
+        let size_bytes = match inner.store.size(digest).await? {
+            Some(size_bytes) => size_bytes,
+            None => {
+                let holders: Vec<_> = holders.iter().copied().collect();
+                self.fetch(digest, &holders).await?;
+                tracing::info!(%digest, "fetched evidence that was missing on this node");
+                mended = true;
+                inner
+                    .store
+                    .size(digest)
+                    .await?
+                    .ok_or(EvidenceError::Unreachable(*digest))?
+            }
+        };
+        let alone = holders.intersection(members).eq([&inner.node]);
+        if !alone || members.len() < 2 {
+            return Ok(mended);
+        }
+        let nodes = self.make_copy(digest, size_bytes).await?;
+        let records: Vec<Custody> = inner.control.local(|state| {
             state
                 .evidence()
-                .filter(|record| record.nodes.contains(&inner.node))
-                .map(|record| (record.sha256, record.nodes.clone()))
+                .filter(|record| record.sha256 == *digest)
+                .cloned()
                 .collect()
         });
-        let mut repaired = 0;
-        for (digest, holders) in mine {
-            if inner.store.size(&digest).await?.is_none() {
-                self.fetch(&digest, &holders).await?;
-                tracing::info!(%digest, "fetched evidence that was missing on this node");
-                repaired += 1;
-            }
-            if repaired == REPAIRS_MAX {
-                break;
-            }
+        for record in records {
+            let nodes = nodes.clone();
+            self.record_custody(Custody { nodes, ..record }).await?;
         }
-        Ok(())
+        tracing::info!(%digest, ?nodes, "copied evidence whose other holder is no member any more");
+        Ok(true)
     }
 }

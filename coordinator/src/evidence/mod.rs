@@ -13,8 +13,9 @@ pub mod upload;
 
 use std::sync::Arc;
 
-use engine::Refusal;
+use engine::command::Custody;
 use engine::id::{Digest, NodeId};
+use engine::{Actor, Command, Envelope, Refusal, Reply};
 
 use crate::api::peers::client::PeerClients;
 use crate::control::{Control, QueryError, SubmitError};
@@ -51,6 +52,19 @@ impl Evidence {
                 peers,
                 size_bytes_max,
             }),
+        }
+    }
+
+    /// Commits who holds what; a record that is there already gains holders.
+    async fn record_custody(&self, custody: Custody) -> Result<(), EvidenceError> {
+        let envelope = Envelope {
+            request: None,
+            actor: Actor::Node(self.inner.node),
+            command: Command::Custody(Box::new(custody)),
+        };
+        match self.inner.control.submit(envelope).await?.1 {
+            Reply::Refused(refusal) => Err(refusal.into()),
+            _ => Ok(()),
         }
     }
 

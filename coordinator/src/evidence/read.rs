@@ -114,7 +114,7 @@ impl Evidence {
         Ok(checks)
     }
 
-    /// The size and the holders by the record, linearizably.
+    /// The size and the holders by the record that are members still, linearizably.
     async fn holders(&self, digest: &Digest) -> Result<(u64, Vec<NodeId>), EvidenceError> {
         let found = self
             .inner
@@ -124,7 +124,7 @@ impl Evidence {
                 let mut nodes = Vec::new();
                 for record in state.evidence().filter(|record| record.sha256 == *digest) {
                     size = Some(record.size_bytes);
-                    nodes.extend_from_slice(&record.nodes);
+                    nodes.extend(record.nodes.iter().filter(|node| state.node(**node).is_some()));
                 }
                 size.map(|size| (size, nodes))
             })

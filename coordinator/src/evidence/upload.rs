@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use engine::command::Custody;
 use engine::id::{AgentId, Digest, NodeId};
-use engine::{Actor, Assignment, Command, Envelope, Reply, Timestamp};
+use engine::{Assignment, Timestamp};
 
 use super::partial::{Partial, partial_name};
 use super::{Evidence, EvidenceError};
@@ -164,7 +164,6 @@ impl Upload {
     }
 
     async fn commit(&self, trailer: &UploadTrailer, nodes: Vec<NodeId>) -> Result<(), EvidenceError> {
-        let inner = &self.evidence.inner;
         let custody = Custody {
             sha256: trailer.sha256,
             size_bytes: trailer.size_bytes,
@@ -175,15 +174,7 @@ impl Upload {
             changed_during_read: trailer.changed_during_read,
             nodes,
         };
-        let envelope = Envelope {
-            request: None,
-            actor: Actor::Node(inner.node),
-            command: Command::Custody(Box::new(custody)),
-        };
-        match inner.control.submit(envelope).await?.1 {
-            Reply::Refused(refusal) => Err(refusal.into()),
-            _ => Ok(()),
-        }
+        self.evidence.record_custody(custody).await
     }
 }
 
