@@ -21,7 +21,7 @@ pub struct NamedAttempt {
 impl NamedAttempt {
     /// The state's key for it, if there is such a run with such a step.
     pub fn resolve(&self, state: &State) -> Option<AttemptKey> {
-        let step = state.run(&self.run)?.manifest().step_number(&self.step)?;
+        let step = state.step_number(&self.run, &self.step)?;
         Some(AttemptKey {
             task: TaskKey {
                 run: self.run,

@@ -264,6 +264,8 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::RevokeRole { .. }
         | Command::CancelRun { .. }
         | Command::PauseRun { .. }
+        | Command::CancelAndRollBack { .. }
+        | Command::RollbackRun { .. }
         | Command::ResumeRun { .. }
         | Command::RetryRun { .. }
         | Command::SettleTask { .. } => false,

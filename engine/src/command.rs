@@ -46,6 +46,16 @@ pub enum Actor {
     Leader,
 }
 
+impl Actor {
+    /// The id of the person who asks; None: it is nobody's wish.
+    pub(crate) fn person(&self) -> Option<String> {
+        match self {
+            Actor::Operator(id) => Some(id.clone()),
+            Actor::Node(_) | Actor::Leader => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Actor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -147,6 +157,23 @@ pub enum Command {
         run: RunId,
         /// Why, for the audit and the agents.
         reason: String,
+    },
+    /// Cancels a run, and undoes what it did before its `finally`. (A variant of its own: an old reader must not take
+    /// it for a mere cancel.)
+    CancelAndRollBack {
+        /// Which.
+        run: RunId,
+        /// Why, for the audit and the agents.
+        reason: String,
+    },
+    /// Undoes what a run did that is over.
+    RollbackRun {
+        /// Which.
+        run: RunId,
+        /// Why, for the audit.
+        reason: String,
+        /// The run's, as it was when people were shown what would be done: a changed one is refused.
+        revision: u64,
     },
     /// Nothing more of the run is opened or assigned until it is resumed; what agents hold goes on.
     PauseRun {

@@ -31,6 +31,8 @@ pub const RUN_TARGETS_MAX: usize = 200_000;
 pub const STEP_TASKS_MAX: usize = 100_000;
 /// Steps of one run, `finally` included.
 pub const STEPS_MAX: usize = 1_000;
+/// With those that undo others, and tell of them.
+pub const RUN_STEPS_MAX: usize = 3 * STEPS_MAX;
 
 /// Requests whose answers are remembered. With 1,000 requests a second that is a minute; a client
 /// that retries does so within seconds.

@@ -31,7 +31,13 @@ use crate::state::{State, TaskCounts};
 use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"CORDONST";
-const VERSION: u32 = 1;
+/// The newest that this build reads.
+const VERSION: u32 = 2;
+/// Of a state with a run of which something is undone: it has more steps than its manifest, and may be rolling back.
+/// An older reader, which knows neither, refuses it as newer than itself; it still reads every other state.
+const VERSION_UNDO: u32 = 2;
+/// Of every other state.
+const VERSION_PLAIN: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 32;
 
 /// A snapshot that cannot be read.
@@ -106,10 +112,18 @@ impl State {
         let body = crate::codec::to_bytes(&self.body(Some(&self.audit)));
         let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_be_bytes());
+        bytes.extend_from_slice(&self.version().to_be_bytes());
         bytes.extend_from_slice(&sha2::Sha256::digest(&body));
         bytes.extend_from_slice(&body);
         bytes
+    }
+
+    /// The least that a reader must know to read this state.
+    fn version(&self) -> u32 {
+        match self.runs.iter().all(|run| run.undo.is_nothing()) {
+            true => VERSION_PLAIN,
+            false => VERSION_UNDO,
+        }
     }
 
     /// Reads a snapshot of this version or an older one.
@@ -212,9 +226,15 @@ impl State {
             run.manifest = Arc::clone(manifest.ok_or_else(|| {
                 SnapshotError::Damaged(format!("the manifest of run {} is missing", run.id))
             })?);
-            if run.steps.len() != usize::from(run.manifest.step_count()) {
+            if run.steps.len() != usize::from(run.manifest.step_count()) + run.undo.steps.len() {
                 return Err(SnapshotError::Damaged(format!(
-                    "run {} has other steps than its manifest",
+                    "run {} has other steps than its manifest and what undoes them",
+                    run.id
+                )));
+            }
+            if !run.undoes_what_is_there() {
+                return Err(SnapshotError::Damaged(format!(
+                    "run {} undoes what it has not done",
                     run.id
                 )));
             }

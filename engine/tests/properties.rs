@@ -5,6 +5,7 @@ mod world;
 
 use engine::command::{Outcome, OutcomeStatus, Report, ReportBody};
 use engine::id::{NodeId, RunId};
+use engine::planner::undo_plan;
 use engine::{Actor, Command, Reply, State};
 use proptest::prelude::*;
 use serde_json::json;
@@ -53,7 +54,7 @@ const PLAYBOOKS: [&[&str]; 4] = [
 fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
     let host = a % 4;
     let task = pick(world, a, b);
-    let line = match what % 30 {
+    let line = match what % 32 {
         0 | 1 => {
             let n = world.log.len();
             format!(
@@ -81,7 +82,11 @@ fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
         5 | 6 => format!("tick {}", u64::from(a) * u64::from(b)),
         7 => "to-deadline".into(),
         8 => match world.state.active_runs().next() {
-            Some(run) => format!("cancel {}", name(run.id)),
+            Some(run) => format!(
+                "{} {}",
+                ["cancel", "cancel-rollback"][usize::from(b % 2)],
+                name(run.id)
+            ),
             None => return,
         },
         9 if a == 7 => format!("revoke-agent a{host}"),
@@ -102,6 +107,10 @@ fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
                 name(run.id),
                 if b % 2 == 0 { " unknown=1" } else { "" }
             ),
+            None => return,
+        },
+        29 => match world.state.runs_newest_first().nth(usize::from(a % 4)) {
+            Some(run) => format!("rollback {}", name(run.id)),
             None => return,
         },
         28 => match unknown(world) {
@@ -194,7 +203,17 @@ fn with_gates(steps: &[(u8, u8, u8, u8)]) -> Vec<String> {
             (_, 2) => format!(", needs: [s{}.done]", usize::from(needs / 4) % n),
             (_, _) => format!(", needs: [s{}.failed]", usize::from(needs / 4) % n),
         };
-        let end = ["", ", on_failure: continue"][usize::from(needs / 4 % 2)];
+        let end = match needs / 4 % 4 {
+            0 | 2 => String::new(),
+            1 => ", on_failure: continue".into(),
+            _ => {
+                let undone: Vec<String> = (0..=n).map(|step| format!("s{step}")).collect();
+                format!(
+                    ", on_failure: {{compensate: [{}], notify: ['log:x']}}",
+                    undone.join(", ")
+                )
+            }
+        };
         if kind.is_multiple_of(5) {
             lines.push(format!(
                 "  s{n}: {{ask: {{roles: [lead], expires: {}s, form: {{go: {{type: bool}}}}}}{need}{end}}}",
@@ -217,6 +236,9 @@ fn with_gates(steps: &[(u8, u8, u8, u8)]) -> Vec<String> {
             ),
             _ => ("do: host.info, targets: hosts", "target.labels.role == 'db'"),
         };
+        let back =
+            "compensate: {do: http.call, with: {connection: x, method: DELETE, path: '/${output.n}'}}, ";
+        let back = ["", back][usize::from(how / 8 % 2)];
         let when = ["", "when: 'no_such.thing', "][usize::from(gate / 2 % 7 == 0)].to_owned();
         let when = if when.is_empty() && gate % 3 > 0 {
             format!("when: \"{per}\", ")
@@ -231,7 +253,7 @@ fn with_gates(steps: &[(u8, u8, u8, u8)]) -> Vec<String> {
             ", strategy: {canary: 1, waves: [1], soak: 1s}",
         ][usize::from(how % 3)];
         lines.push(format!(
-            "  s{n}: {{{act}, gate: {{{when}approve: {{roles: [lead], quorum: {}, expires: {}s{expiry}{not}}}}}{strategy}{need}{end}}}",
+            "  s{n}: {{{act}, {back}gate: {{{when}approve: {{roles: [lead], quorum: {}, expires: {}s{expiry}{not}}}}}{strategy}{need}{end}}}",
             1 + gate % 3,
             1 + how % 40
         ));
@@ -323,7 +345,8 @@ proptest! {
         prop_assert_eq!(resumed.encode(), world.state.encode());
     }
 
-    /// Once nothing comes any more but the time, every run that is not paused ends.
+    /// Once nothing comes any more but the time, every run that is not paused ends; so does the rollback of each of
+    /// them, as the run had ended, and it leaves nothing that could be undone.
     #[test]
     fn every_run_ends(script in script()) {
         let mut world = live(&script);
@@ -332,16 +355,30 @@ proptest! {
         for run in paused {
             world.line(&format!("resume {}", name(run)));
         }
-        for round in 0.. {
-            prop_assert!(round < 2_000, "deadlines end");
-            if world.state.runs_active() == 0 {
-                break;
+        let over = |world: &mut World| {
+            for round in 0.. {
+                prop_assert!(round < 2_000, "deadlines end");
+                if world.state.runs_active() == 0 {
+                    break;
+                }
+                prop_assert!(world.state.next_deadline().is_some(), "what is not over has a deadline");
+                world.line("to-deadline");
             }
-            prop_assert!(world.state.next_deadline().is_some(), "what is not over has a deadline");
-            world.line("to-deadline");
+            for run in world.state.runs_newest_first() {
+                prop_assert!(run.steps.iter().all(|step| step.status.is_end()));
+            }
+            Ok(())
+        };
+        over(&mut world)?;
+        let ends: Vec<_> = world.state.runs_newest_first().map(|run| (run.id, run.status)).collect();
+        for (run, _) in &ends {
+            world.line(&format!("rollback {}", name(*run)));
         }
-        for run in world.state.runs_newest_first() {
-            prop_assert!(run.steps.iter().all(|step| step.status.is_end()));
+        over(&mut world)?;
+        for (id, status) in ends {
+            let run = world.state.run(&id).expect("runs are kept");
+            prop_assert_eq!(run.status, status);
+            prop_assert!(undo_plan(&world.state, run).iter().all(|undo| undo.action.is_none()));
         }
     }
 

@@ -663,9 +663,6 @@ impl Manifest {
                 | Kind::Score { .. }
                 | Kind::Ask { .. } => {}
             }
-            if matches!(step.on_failure, OnFailure::Then { .. }) {
-                not("on_failure with compensate or notify");
-            }
         }
         all
     }

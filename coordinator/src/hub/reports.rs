@@ -186,7 +186,7 @@ pub async fn check(control: &Control, agent: &AgentId, report: v1::Report) -> Re
     let attempt = wire::attempt(&key)?;
     let find = |state: &engine::State| {
         let key = attempt.resolve(state)?;
-        let step = state.run(&key.task.run)?.manifest().step(key.task.step)?;
+        let step = state.run(&key.task.run)?.declared(key.task.step);
         let action = match &step.kind {
             playbook::manifest::Kind::Do { action, .. } => catalogue::find(action),
             _ => None,

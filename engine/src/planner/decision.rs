@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use playbook::manifest::{Kind, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::command::TaskError;
@@ -93,6 +94,13 @@ pub enum Decision {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Arc<str>>,
     },
+    /// Every step has ended: these undo what was done, and tell of it, before `finally`.
+    Undo {
+        /// Of which run.
+        run: RunId,
+        /// In their order.
+        steps: Vec<NewUndo>,
+    },
     /// The run ends: every step has.
     End {
         /// Which.
@@ -113,6 +121,7 @@ impl Decision {
             | Decision::Open { run, .. }
             | Decision::Soak { run, .. }
             | Decision::Ask { run, .. }
+            | Decision::Undo { run, .. }
             | Decision::Assign { run, .. }
             | Decision::Judge { run, .. }
             | Decision::Stop { run, .. }
@@ -132,7 +141,7 @@ impl Decision {
             | Decision::Judge { step, .. }
             | Decision::Stop { step, .. }
             | Decision::Close { step, .. } => Some(*step),
-            Decision::End { .. } => None,
+            Decision::Undo { .. } | Decision::End { .. } => None,
         }
     }
 
@@ -166,7 +175,26 @@ impl Decision {
                 .sum(),
             Decision::Stop { reason, .. } => reason.len(),
             Decision::Close { reason, output, .. } => reason.len() + text(output),
+            Decision::Undo { steps, .. } => steps.iter().map(NewUndo::size_bytes).sum(),
             Decision::End { outputs, .. } => outputs.len(),
+        }
+    }
+}
+
+/// A step that undoes what another did, or tells that it failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewUndo {
+    /// The number of that step.
+    pub of: u16,
+    /// What it does. What an action is done with is rendered when it begins.
+    pub declared: Step,
+}
+
+impl NewUndo {
+    fn size_bytes(&self) -> usize {
+        match &self.declared.kind {
+            Kind::Notify { to, .. } => 2_048 + 128 * to.len(),
+            _ => 1_024,
         }
     }
 }

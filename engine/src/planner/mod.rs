@@ -10,6 +10,7 @@ mod judge;
 mod open;
 mod run;
 mod scope;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,8 @@ use crate::limits::{COMMAND_BYTES, PROPOSAL_WAIT_MS};
 use crate::state::State;
 use crate::time::Timestamp;
 
-pub use decision::{Born, Decision, Gated, NewTask, NewTasks, Verdict};
+pub use decision::{Born, Decision, Gated, NewTask, NewTasks, NewUndo, Verdict};
+pub use undo::{UndoTask, UndoView, undo_plan};
 
 /// The leader's memory of what may have become ready. Lost with leadership, rebuilt from the state.
 #[derive(Debug, Default)]

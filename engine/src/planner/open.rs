@@ -21,10 +21,10 @@ use crate::state::groups;
 use crate::state::steps::Shared;
 
 /// A step that can be opened.
-struct Opening {
-    shared: Shared,
-    tasks: NewTasks,
-    gated: Option<Gated>,
+pub(super) struct Opening {
+    pub shared: Shared,
+    pub tasks: NewTasks,
+    pub gated: Option<Gated>,
 }
 
 /// Ranges of tasks that wait for people, in one command.
@@ -69,7 +69,7 @@ impl Plan<'_> {
                 let output = self.scored(rules);
                 self.thought(step, output)
             }
-            Kind::Do { action, with } => match self.opening(declared, action, with, 0) {
+            Kind::Do { action, with } => match self.opening_of(step, declared, action, with, 0) {
                 Ok(opening) if opening.shared.total == 0 => self.close(step, StepStatus::Succeeded, ""),
                 Ok(opening) => {
                     self.push_tasks(step, 0, opening);
@@ -103,7 +103,7 @@ impl Plan<'_> {
     pub(super) fn open_more(&mut self, step: u16, from: u32) {
         let declared = self.run.declared(step);
         let opening = match &declared.kind {
-            Kind::Do { action, with } => self.opening(declared, action, with, from),
+            Kind::Do { action, with } => self.opening_of(step, declared, action, with, from),
             Kind::Notify { to, severity, text } => self.messages(declared, to, severity.as_ref(), text, from),
             _ => Err("it has no tasks".into()),
         };
@@ -116,6 +116,20 @@ impl Plan<'_> {
             }),
         }
         self.hold(step);
+    }
+
+    fn opening_of(
+        &self,
+        step: u16,
+        declared: &Step,
+        action: &str,
+        with: &std::collections::BTreeMap<String, Template>,
+        from: u32,
+    ) -> Result<Opening, String> {
+        match self.run.undoes(step) {
+            Some(of) => self.undo_opening(step, of, from),
+            None => self.opening(declared, action, with, from),
+        }
     }
 
     /// A step that only thinks ends at once.
@@ -483,7 +497,7 @@ impl Gated {
 }
 
 /// Rendered parameters, checked against the catalogue, as JSON text.
-fn parameters(
+pub(super) fn parameters(
     scope: &Scope<'_>,
     with: &std::collections::BTreeMap<String, Template>,
     action: &catalogue::Action,

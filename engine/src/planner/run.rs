@@ -31,20 +31,13 @@ pub(super) struct Plan<'a> {
     /// Steps about which nothing more can be decided before the log has what was.
     held: BTreeSet<u16>,
     failed: bool,
+    /// What undoes the run is not in the log yet: it does not end before that.
+    undoing: bool,
 }
 
 /// What the run needs next.
 pub(super) fn plan_run(state: &State, run: &Run) -> Vec<Decision> {
-    let mut plan = Plan {
-        state,
-        run,
-        decisions: Vec::new(),
-        statuses: run.steps.iter().map(|step| step.status).collect(),
-        outputs: BTreeMap::new(),
-        verdicts: BTreeMap::new(),
-        held: BTreeSet::new(),
-        failed: run.failed,
-    };
+    let mut plan = Plan::new(state, run);
     if run.paused_at.is_some() {
         // What comes in is judged, so that it is known; what it means for the run waits.
         (0..run.steps.len() as u16).for_each(|step| plan.judge(step));
@@ -57,6 +50,20 @@ pub(super) fn plan_run(state: &State, run: &Run) -> Vec<Decision> {
 }
 
 impl<'a> Plan<'a> {
+    pub(super) fn new(state: &'a State, run: &'a Run) -> Plan<'a> {
+        Plan {
+            state,
+            run,
+            decisions: Vec::new(),
+            statuses: run.steps.iter().map(|step| step.status).collect(),
+            outputs: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            held: BTreeSet::new(),
+            failed: run.failed,
+            undoing: false,
+        }
+    }
+
     pub(super) fn status(&self, step: u16) -> StepStatus {
         self.statuses[usize::from(step)]
     }
@@ -69,7 +76,19 @@ impl<'a> Plan<'a> {
             ended |= self.look(step);
         }
         if !ended && (0..steps).all(|step| self.status(step).is_end()) {
-            let next = (steps..self.statuses.len() as u16).find(|&step| !self.status(step).is_end());
+            if self.may_undo() {
+                // By what the log knows: what ended only now is looked at when it is there.
+                let known = self.run.steps[..usize::from(steps)]
+                    .iter()
+                    .all(|step| step.status.is_end());
+                self.undoing = !known || self.plan_undo();
+                if self.undoing {
+                    return false;
+                }
+            }
+            let finally = self.run.manifest().step_count();
+            let mut last = (finally..self.statuses.len() as u16).chain(steps..finally);
+            let next = last.find(|&step| !self.status(step).is_end());
             ended |= next.is_some_and(|step| self.look(step));
         }
         ended
@@ -170,7 +189,10 @@ impl<'a> Plan<'a> {
         if state.stopped {
             return false;
         }
-        if (counts.waiting + counts.gated > 0 || !complete)
+        // What undoes is tried on every host, whatever becomes of it on others.
+        let undoes = self.run.undoes(step).is_some();
+        if !undoes
+            && (counts.waiting + counts.gated > 0 || !complete)
             && let Some(reason) = self.objection(step, &counts)
         {
             self.decisions.push(Decision::Stop {
@@ -382,7 +404,7 @@ impl<'a> Plan<'a> {
 
     /// Ends the run, once every step has.
     fn end(&mut self) {
-        if !self.statuses.iter().all(|status| status.is_end()) {
+        if self.undoing || !self.statuses.iter().all(|status| status.is_end()) {
             return;
         }
         let manifest = self.run.manifest().clone();

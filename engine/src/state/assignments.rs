@@ -83,7 +83,7 @@ impl State {
 
     /// The number of a run's step, by its name.
     pub fn step_number(&self, run: &RunId, name: &str) -> Option<u16> {
-        self.runs.get(run)?.manifest().step_number(name)
+        self.runs.get(run)?.step_number(name)
     }
 }
 

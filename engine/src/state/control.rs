@@ -37,7 +37,7 @@ impl State {
     ) -> Result<Reply, Refusal> {
         within("bytes of the reason", reason.len(), MESSAGE_BYTES_MAX)?;
         let run = self.known_run(id)?;
-        if run.status != RunStatus::Running {
+        if !matches!(run.status, RunStatus::Running | RunStatus::RollingBack) {
             return Err(Refusal::State(format!(
                 "run {id} is {}: there is nothing to pause",
                 run.word()
@@ -81,22 +81,35 @@ impl State {
                 "the tasks of run {id} were dropped to make room: start a new run"
             )));
         }
-        if matches!(run.status, RunStatus::Cancelling | RunStatus::Cancelled) {
+        if run.undo.wanted {
+            return Err(Refusal::State(format!(
+                "run {id} is about to be rolled back: try again what undoes it, if that fails"
+            )));
+        }
+        // Once something is undone, what undoes it is all that is tried again.
+        let undoing = run.undoes_something();
+        if run.status == RunStatus::Cancelling || (run.status == RunStatus::Cancelled && !undoing) {
             return Err(Refusal::State(format!(
                 "run {id} is {}: what was cancelled is not tried again, start a new run",
                 run.word()
             )));
         }
-        let finally = &run.steps[run.manifest().steps.len()..];
-        if !run.status.is_end() && finally.iter().any(|step| step.status != StepStatus::Waiting) {
+        let finally = &run.steps[run.manifest().steps.len()..usize::from(run.manifest().step_count())];
+        let rolling_back = run.status == RunStatus::RollingBack;
+        if !run.status.is_end()
+            && !rolling_back
+            && finally.iter().any(|step| step.status != StepStatus::Waiting)
+        {
             return Err(Refusal::State(format!(
                 "the `finally` of run {id} goes on: retry when the run is over"
             )));
         }
-        if step.is_some_and(|step| usize::from(step) >= run.manifest().steps.len()) {
-            return Err(Refusal::Invalid(
-                "only the run's steps are tried again: `finally` runs again by itself".into(),
-            ));
+        if step.is_some_and(|step| !run.tried_again().contains(&step)) {
+            return Err(Refusal::Invalid(if undoing {
+                format!("run {id} was rolled back: only what undoes its steps is tried again")
+            } else {
+                "only the run's steps are tried again: `finally` runs again by itself".into()
+            }));
         }
         let again = run.to_retry(step, unknown, &self.agents);
         if again.is_empty() {
@@ -152,6 +165,12 @@ impl State {
                 task.status.as_str()
             )));
         }
+        if run.rollback_word() == "running" {
+            return Err(Refusal::State(format!(
+                "run {} is being rolled back, by what is known now: settle when that is over",
+                key.run
+            )));
+        }
         let agent: Option<AgentId> = run.agent_of(key.step, key.item).cloned();
         let name = run.declared(key.step).name.clone();
         let said = if succeeded { "succeeded" } else { "failed" };
@@ -184,7 +203,7 @@ impl Run {
     /// Its status, as people read it.
     pub fn word(&self) -> &'static str {
         match self.status {
-            RunStatus::Running if self.paused_at.is_some() => "paused",
+            _ if self.paused_at.is_some() => "paused",
             status => status.as_str(),
         }
     }
@@ -253,11 +272,19 @@ impl Run {
         all
     }
 
+    /// The steps whose tasks a person may have tried again.
+    fn tried_again(&self) -> std::ops::Range<u16> {
+        match self.undoes_something() {
+            false => 0..self.manifest().steps.len() as u16,
+            true => self.manifest().step_count()..self.steps.len() as u16,
+        }
+    }
+
     /// The steps that a retry opens again, each with the tasks that get another attempt. A step without any is
     /// one whose recorded end its tasks do not bear out (any more), or that failed before it had tasks.
     fn to_retry(&self, only: Option<u16>, unknown: bool, agents: &Agents) -> Vec<(u16, Vec<u32>)> {
         let mut all = Vec::new();
-        for step in 0..self.manifest().steps.len() as u16 {
+        for step in self.tried_again() {
             let state = &self.steps[usize::from(step)];
             if only.is_some_and(|only| only != step)
                 || matches!(state.status, StepStatus::Waiting | StepStatus::Skipped)
@@ -301,9 +328,17 @@ impl Run {
             }
             self.ask_approval(*step, around);
         }
+        if self.undoes_something() {
+            if self.status.is_end() {
+                self.roll_back(around);
+            }
+            self.touch(around);
+            return;
+        }
+        let finally = steps..usize::from(self.manifest.step_count());
         for (number, state) in self.steps.iter_mut().enumerate() {
             let undecided = state.status == StepStatus::Skipped && state.tasks.is_empty();
-            if state.status.is_end() && (undecided || number >= steps) {
+            if state.status.is_end() && (undecided || finally.contains(&number)) {
                 state.begin_again();
             }
         }

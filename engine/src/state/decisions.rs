@@ -41,6 +41,8 @@ impl State {
                 self.run_ended(id, turn);
             } else if let Decision::Close { step, status, .. } = decision {
                 self.record_step_end(id, *step, *status, turn);
+            } else if let Decision::Undo { steps, .. } = decision {
+                self.record_undo(id, steps, turn);
             }
         }
         Reply::Planned { stale }
@@ -112,6 +114,7 @@ impl Run {
                 output,
                 ..
             } => self.close(*step, *status, reason, output.clone(), around),
+            Decision::Undo { steps, .. } => self.append_undo(steps),
             Decision::End { outputs, problem, .. } => self.finish(outputs, problem, around),
         }
     }
@@ -172,7 +175,7 @@ impl Run {
         gated: Option<&Gated>,
         around: &mut Around<'_>,
     ) -> bool {
-        let manifest = self.manifest.clone();
+        let gate = self.declared(step).gate.clone();
         let over = self.status == RunStatus::Cancelling || self.failed;
         let begins = self.steps[usize::from(step)].status == StepStatus::Waiting;
         // A failed run lets what was begun go on; a cancelled one does not.
@@ -209,7 +212,7 @@ impl Run {
             true => shared.total,
             false => self.targets[&shared.set].len() as u32,
         };
-        let is_gated = gated_items(manifest.step(step).and_then(|step| step.gate.as_ref()), gated);
+        let is_gated = gated_items(gate.as_ref(), gated);
         let now = around.now;
         let make = |host: u32, item: u32| Task {
             status: if is_gated(item) {
@@ -333,8 +336,13 @@ impl Run {
     }
 
     fn finish(&mut self, outputs: &Arc<str>, problem: &Option<String>, around: &mut Around<'_>) -> bool {
-        if !self.steps.iter().all(|step| step.status.is_end()) {
+        if self.undo.wanted || !self.steps.iter().all(|step| step.status.is_end()) {
             return false;
+        }
+        if let Some(then) = self.undo.then.take() {
+            self.status = then;
+            self.ended_at = Some(around.now);
+            return true;
         }
         self.status = match self.status {
             RunStatus::Cancelling => RunStatus::Cancelled,

@@ -191,7 +191,7 @@ impl Run {
                 format!("{note}; {why}")
             };
         }
-        let barred = gate.not_requester.then(|| self.requester.clone());
+        let barred = gate.not_requester.then(|| self.asked_by(step).to_owned());
         self.put(
             step,
             items,

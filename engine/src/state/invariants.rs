@@ -24,8 +24,21 @@ impl State {
                 "run {name}: its end, its time of end and the list of active runs agree"
             );
             assert!(
-                run.paused_at.is_none() || run.status == RunStatus::Running,
+                run.paused_at.is_none() || matches!(run.status, RunStatus::Running | RunStatus::RollingBack),
                 "run {name}: only what goes on is paused"
+            );
+            assert_eq!(
+                run.undo.then.is_some(),
+                run.status == RunStatus::RollingBack,
+                "run {name}: one that is rolled back remembers how it had ended"
+            );
+            assert!(
+                !run.undo.wanted || !run.status.is_end(),
+                "run {name}: what is over wants nothing undone"
+            );
+            assert!(
+                run.undoes_what_is_there(),
+                "run {name}: each of its tasks is undone once"
             );
             assert!(
                 run.revision <= self.applied_index,

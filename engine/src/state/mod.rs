@@ -28,6 +28,7 @@ pub mod steps;
 pub mod tasks;
 pub mod timers;
 pub mod tokens;
+pub mod undo;
 
 use serde_json::{Value, json};
 
@@ -168,6 +169,12 @@ impl State {
             } => Ok(self.sessions(*node, opened, closed, facts, turn)),
             Command::StartRun(start) => self.start_run(start, turn),
             Command::CancelRun { run, reason } => self.cancel_run(*run, reason, turn),
+            Command::CancelAndRollBack { run, reason } => self.cancel_and_roll_back(*run, reason, turn),
+            Command::RollbackRun {
+                run,
+                reason,
+                revision,
+            } => self.rollback_run(*run, reason, *revision, turn),
             Command::PauseRun { run, reason } => self.pause_run(*run, reason, turn),
             Command::ResumeRun { run } => self.resume_run(*run, turn),
             Command::RetryRun { run, step, unknown } => self.retry_run(*run, *step, *unknown, turn),
@@ -286,8 +293,11 @@ impl Command {
             Command::SetLabels { agent, .. } => ("agent.labels", agent.to_string()),
             Command::RevokeAgent { agent, .. } => ("agent.revoke", agent.to_string()),
             Command::StartRun(start) => ("run.start", start.run.to_string()),
-            Command::CancelRun { run, .. } => ("run.cancel", run.to_string()),
+            Command::CancelRun { run, .. } | Command::CancelAndRollBack { run, .. } => {
+                ("run.cancel", run.to_string())
+            }
             Command::PauseRun { run, .. } => ("run.pause", run.to_string()),
+            Command::RollbackRun { run, .. } => ("run.rollback", run.to_string()),
             Command::ResumeRun { run } => ("run.resume", run.to_string()),
             Command::RetryRun { run, .. } => ("run.retry", run.to_string()),
             Command::SettleTask { task, .. } => ("task.settle", task.run.to_string()),

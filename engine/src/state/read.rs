@@ -6,7 +6,7 @@ use std::sync::Arc;
 use playbook::manifest::Manifest;
 
 use crate::command::{Custody, NodeInfo};
-use crate::id::{AgentId, ApprovalId, Digest, NodeId, RunId};
+use crate::id::{AgentId, ApprovalId, Digest, NodeId, RequestId, RunId};
 use crate::state::State;
 use crate::state::agents::Agent;
 use crate::state::approvals::Approval;
@@ -19,6 +19,11 @@ use crate::state::tokens::Token;
 use crate::time::Timestamp;
 
 impl State {
+    /// The request has been answered, and would get the same answer again.
+    pub fn has_answered(&self, request: &RequestId) -> bool {
+        self.dedup.get(request).is_some()
+    }
+
     /// The index of the last applied entry.
     pub fn applied_index(&self) -> u64 {
         self.applied_index

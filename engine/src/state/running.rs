@@ -13,6 +13,7 @@ use crate::state::outbox::Around;
 use crate::state::runs::{Run, RunStatus};
 use crate::state::steps::{StepState, StepStatus};
 use crate::state::timers::Timer;
+use crate::state::undo::Undo;
 use crate::state::{State, Turn};
 use std::sync::Arc;
 
@@ -112,6 +113,7 @@ impl State {
             outputs: None,
             revision: self.applied_index,
             steps: vec![StepState::new(); steps],
+            undo: Undo::default(),
             trimmed: false,
             paused_at: None,
             reopened_at: 0,
@@ -128,22 +130,29 @@ impl State {
         reason: &str,
         turn: &mut Turn<'_>,
     ) -> Result<Reply, Refusal> {
+        if self.cancellable(id, reason)?.status == RunStatus::Running {
+            self.with_run(id, turn, |run, around| run.cancel(reason, around));
+            self.record(turn, "run.cancel", id.to_string(), &json!({"reason": reason}));
+        }
+        Ok(Reply::Done)
+    }
+
+    /// A run that people may cancel, or have.
+    pub(super) fn cancellable(&self, id: RunId, reason: &str) -> Result<&Run, Refusal> {
         within("bytes of the reason", reason.len(), MESSAGE_BYTES_MAX)?;
-        let run = self
-            .runs
-            .get(&id)
-            .ok_or_else(|| not_found("run", &id.to_string()))?;
+        let run = self.known_run(id)?;
         if run.status.is_end() {
             return Err(Refusal::State(format!(
                 "run {id} is over: {}",
                 run.status.as_str()
             )));
         }
-        if run.status == RunStatus::Running {
-            self.with_run(id, turn, |run, around| run.cancel(reason, around));
-            self.record(turn, "run.cancel", id.to_string(), &json!({"reason": reason}));
+        if run.status == RunStatus::RollingBack {
+            return Err(Refusal::State(format!(
+                "run {id} is being rolled back: it can be paused, not cancelled"
+            )));
         }
-        Ok(Reply::Done)
+        Ok(run)
     }
 
     pub(super) fn take_custody(&mut self, custody: &Custody, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {

@@ -12,6 +12,7 @@ use crate::id::{AgentId, Digest, RunId, TaskKey};
 use crate::limits::{CALLS_PARALLEL_DEFAULT, FINISHED_TASK_BYTES_MAX};
 use crate::state::steps::{StepState, StepStatus};
 use crate::state::tasks::Task;
+use crate::state::undo::Undo;
 use crate::time::Timestamp;
 
 /// Where a run is in its life.
@@ -22,6 +23,8 @@ pub enum RunStatus {
     Running,
     /// It was cancelled, and what it began has not all ended.
     Cancelling,
+    /// It had ended, and what it did is being undone.
+    RollingBack,
     /// End: every step did what it should (or may fail).
     Succeeded,
     /// End: a step that must not fail did.
@@ -41,6 +44,7 @@ impl RunStatus {
         match self {
             RunStatus::Running => "running",
             RunStatus::Cancelling => "cancelling",
+            RunStatus::RollingBack => "rolling_back",
             RunStatus::Succeeded => "succeeded",
             RunStatus::Failed => "failed",
             RunStatus::Cancelled => "cancelled",
@@ -82,8 +86,11 @@ pub struct Run {
     pub outputs: Option<Arc<Value>>,
     /// The log index of its last change: grows with every one.
     pub revision: u64,
-    /// By number, `finally` behind the others.
+    /// By number: `finally` behind the others, and behind it what undoes them.
     pub steps: Vec<StepState>,
+    /// What is undone of it.
+    #[serde(default, skip_serializing_if = "Undo::is_nothing")]
+    pub undo: Undo,
     /// The tasks were dropped to make room; counts and outputs stay.
     pub trimmed: bool,
     /// Since when it is paused; only a run that is `Running` can be.
@@ -177,7 +184,8 @@ impl Run {
     pub fn declared(&self, step: u16) -> &playbook::manifest::Step {
         self.manifest
             .step(step)
-            .expect("a run has the steps of its manifest")
+            .or_else(|| self.undo_step(step).map(|undo| &undo.declared))
+            .expect("a run has the steps of its manifest, and what undoes them")
     }
 
     /// How many of a step's tasks may be in flight. The leader is one, and other systems are not ours: calls are
@@ -190,7 +198,7 @@ impl Run {
         self.declared(step).strategy.max_parallel.unwrap_or(default)
     }
 
-    /// Whether a step is one of `finally`.
+    /// Whether a step comes when no other is left: one of `finally`, or what undoes another.
     pub fn is_finally(&self, step: u16) -> bool {
         usize::from(step) >= self.manifest.steps.len()
     }

@@ -10,7 +10,7 @@ use engine::command::{
     SessionClosed, SessionOpened, StartRun, TaskError,
 };
 use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
-use engine::planner::{Decision, NewTasks, Planner, Verdict};
+use engine::planner::{Decision, NewTasks, Planner, Verdict, undo_plan};
 use engine::{Actor, Command, Effect, Envelope, Reply, State, Timestamp};
 use playbook::manifest::{
     Expression, Kind, Limits, Manifest, Need, NeedState, OnFailure, Over, Retry, Rule, Step, Strategy,
@@ -227,6 +227,10 @@ impl World {
             )
             .trim_end()
             .to_owned(),
+            Decision::Undo { steps, .. } => {
+                let names: Vec<_> = steps.iter().map(|step| step.declared.name.as_str()).collect();
+                format!("undo [{}]", names.join(", "))
+            }
             Decision::End { outputs, problem, .. } => {
                 format!("end {outputs} {}", problem.as_deref().unwrap_or(""))
                     .trim_end()
@@ -492,6 +496,70 @@ impl World {
                     reason: "enough".into(),
                 },
             ),
+            "cancel-rollback" => self.ask(
+                self.actor.clone(),
+                Command::CancelAndRollBack {
+                    run: RunId(uuid(plain[0])),
+                    reason: "enough".into(),
+                },
+            ),
+            // rollback RUN [revision=N]: as it is now, unless a revision is given.
+            "rollback" => {
+                let run = RunId(uuid(plain[0]));
+                let now = self.state.run(&run).map_or(0, |run| run.revision);
+                let revision = named
+                    .get("revision")
+                    .map_or(now, |text| text.parse().expect("a number"));
+                let reason = "mistaken".into();
+                self.ask(
+                    self.actor.clone(),
+                    Command::RollbackRun {
+                        run,
+                        reason,
+                        revision,
+                    },
+                );
+            }
+            // undo-plan RUN: what a rollback would do.
+            "undo-plan" => {
+                let run = self.state.run(&RunId(uuid(plain[0]))).expect("a run");
+                for view in undo_plan(&self.state, run) {
+                    let by = view.action.as_deref().unwrap_or("nothing");
+                    let roles = view.roles.iter().map(|role| format!(" if {role} agrees"));
+                    let _ = writeln!(self.out, "  {} by {by}{}", view.step, roles.collect::<String>());
+                    for task in view.tasks {
+                        let agent = task.agent.map_or("-".into(), |agent| agent.to_string());
+                        let unknown = if task.unknown { " unknown" } else { "" };
+                        let with = task
+                            .parameters
+                            .unwrap_or_else(|why| format!("{}: {}", why.code, why.message));
+                        let _ = writeln!(self.out, "    {} {agent} {with}{unknown}", task.item);
+                    }
+                }
+            }
+            // undone RUN: how far that is, and the tasks that do it.
+            "undone" => {
+                let run = self.state.run(&RunId(uuid(plain[0]))).expect("a run");
+                let (word, left) = (run.rollback_word(), run.not_undone().join(" "));
+                let _ = writeln!(self.out, "  {} rollback={word} left=[{left}]", run.word());
+                for number in run.manifest().step_count()..run.steps.len() as u16 {
+                    let step = &run.steps[usize::from(number)];
+                    let (name, status) = (&run.declared(number).name, step.status.as_str());
+                    let _ = writeln!(self.out, "    {name} {status} {}", step.reason);
+                    for task in run.tasks(number, 0) {
+                        let agent = task.agent.map_or("-", |agent| agent.as_str());
+                        let with = task.task.parameters.as_deref().unwrap_or("-");
+                        let item = task.item_json().unwrap_or("-");
+                        let status = task.status();
+                        let _ = writeln!(
+                            self.out,
+                            "      {} {agent} {status} attempts={} item={item} with {with}",
+                            task.item,
+                            task.attempts()
+                        );
+                    }
+                }
+            }
             // called RUN/STEP/ITEM[#ATTEMPT] STATUS [OUTPUT] [code=CODE]: the leader made a call.
             "called" => {
                 let key = self.key(plain[0]);
@@ -775,7 +843,16 @@ impl World {
             }
             // Of the audit, what people did to runs.
             "audit" | "control" => {
-                let asked = ["run.pause", "run.resume", "run.retry", "task.settle", "refused"];
+                let asked = [
+                    "run.pause",
+                    "run.resume",
+                    "run.retry",
+                    "run.rollback",
+                    "run.undo",
+                    "run.cancel",
+                    "task.settle",
+                    "refused",
+                ];
                 for r in self.state.audit_after(0, 1000) {
                     if what == "control" && !asked.contains(&r.verb.as_str()) {
                         continue;

@@ -124,6 +124,22 @@ impl Compiler {
             ),
             RunsOn::Agent | RunsOn::Coordinator => {}
         }
+        let undone_by = placed
+            .step
+            .compensate
+            .as_ref()
+            .and_then(|with| catalogue::find(&with.action));
+        if let Some(undone_by) = undone_by.filter(|by| by.runs_on == RunsOn::Agent && !on_hosts) {
+            self.problem(
+                "E0303",
+                placed.place,
+                format!(
+                    "`{}` runs on a host, and step `{}`, which it undoes, names none",
+                    undone_by.name, placed.step.name
+                ),
+                "undo it by an action of the coordinator",
+            );
+        }
         if declared.impact > catalogue::Impact::Collect
             && declared.inverse.is_none()
             && placed.step.compensate.is_none()

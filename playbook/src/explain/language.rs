@@ -336,7 +336,7 @@ pub(super) const ALL: &[Explanation] = &[
     shown(
         "E0139",
         "The `compensate` is not complete",
-        "It is the action that undoes a task of this step that succeeded, with its parameters.",
+        "It is the action that undoes a task of this step that did something, or may have, with its parameters.",
         Steps,
         "look: {do: host.info, targets: all, compensate: {with: {}}}",
         "look: {do: host.info, targets: all, compensate: {do: host.info}}",
@@ -462,7 +462,8 @@ pub(super) const ALL: &[Explanation] = &[
         "E0303",
         "The step does not say where, or says where it cannot be",
         "An action of an agent runs on a host: name a set with `targets`, or give each item of a `foreach` its `host`. \
-         An action of the coordinator runs on none: leave `targets` out.",
+         An action of the coordinator runs on none: leave `targets` out. What undoes a step runs where the step did, or on the \
+         coordinator.",
         Steps,
         "look: {do: host.info}",
         "look: {do: host.info, targets: all}",

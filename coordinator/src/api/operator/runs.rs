@@ -159,10 +159,7 @@ impl Operators {
             let steps = match asked.step.as_str() {
                 "" => 0..run.steps.len() as u16,
                 name => {
-                    let number = run
-                        .manifest()
-                        .step_number(name)
-                        .ok_or_else(|| not_found("step", name))?;
+                    let number = run.step_number(name).ok_or_else(|| not_found("step", name))?;
                     number..number + 1
                 }
             };

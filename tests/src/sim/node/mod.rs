@@ -118,7 +118,7 @@ impl SimNode {
                 if !run.status.is_end() {
                     open.push(format!("run {} is {}", run.id, run.status.as_str()));
                 }
-                for step in 0..run.manifest().step_count() {
+                for step in 0..run.steps.len() as u16 {
                     for task in run.tasks(step, 0).filter(|t| t.task.ended_at.is_none()) {
                         let (step, item) = (task.step_name, task.item);
                         open.push(format!("task {}/{step}/{item} is {}", run.id, task.status()));
@@ -140,7 +140,7 @@ impl SimNode {
         let mut tasks = Vec::new();
         self.with_state(|state| {
             for run in state.runs_newest_first() {
-                for step in 0..run.manifest().step_count() {
+                for step in 0..run.steps.len() as u16 {
                     let name = run.declared(step).name.clone();
                     for task in run.tasks(step, 0).filter(|t| t.status() == "succeeded") {
                         tasks.push((run.id.to_string(), name.clone(), task.item));

@@ -1,0 +1,52 @@
+//! What snapshots say of themselves: an older reader is told by the version, not by damage, that it cannot go on.
+
+mod world;
+
+use engine::State;
+use engine::snapshot::SnapshotError;
+use world::World;
+
+/// The version in the header.
+fn version(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes[8..12].try_into().expect("four bytes"))
+}
+
+fn with_a_run() -> World {
+    let mut world = World::with_agents(1);
+    for line in [
+        "playbook p",
+        "step cut action=host.isolate | with mode \"network\" | with ttl \"1h\"",
+        "run r p",
+        "ended r/cut/0 succeeded",
+    ] {
+        world.line(line);
+    }
+    world
+}
+
+#[test]
+fn what_knows_nothing_of_undo_is_written_as_before_there_was_any() {
+    let world = with_a_run();
+    let bytes = world.state.encode();
+    assert_eq!(version(&bytes), 1);
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(!text.contains("undo"), "no field of it is there");
+    assert_eq!(State::decode(&bytes).expect("it can be read"), world.state);
+}
+
+#[test]
+fn a_rollback_makes_the_snapshot_one_that_older_readers_refuse() {
+    let mut world = with_a_run();
+    for line in ["rollback r", "ended r/undo-cut/0 succeeded"] {
+        world.line(line);
+        let bytes = world.state.encode();
+        assert_eq!(version(&bytes), 2);
+        assert_eq!(State::decode(&bytes).expect("it can be read"), world.state);
+    }
+    let mut newer = world.state.encode();
+    newer[8..12].copy_from_slice(&3u32.to_be_bytes());
+    match State::decode(&newer) {
+        Err(SnapshotError::Version { found, supported }) => assert_eq!((found, supported), (3, 2)),
+        other => panic!("it is of a newer version: {other:?}"),
+    }
+}
