@@ -321,6 +321,21 @@ pub enum Control {
         id: String,
         #[arg(long)]
         reason: String,
+        /// And undo what it did, the last step to end first. Shows that, and asks.
+        #[arg(long)]
+        rollback: bool,
+        /// Do not ask.
+        #[arg(long, requires = "rollback")]
+        confirm: bool,
+    },
+    /// Undo what one did that is over, the last step to end first. Shows that, and asks.
+    Rollback {
+        id: String,
+        #[arg(long)]
+        reason: String,
+        /// Do not ask.
+        #[arg(long)]
+        confirm: bool,
     },
     /// Hold one: nothing more is started, what runs on hosts goes on.
     Pause {

@@ -43,10 +43,23 @@ pub fn run(run: &v1::Run) -> Value {
     json!({
         "id": run.id, "playbook": run.playbook, "version": run.version, "status": run.status,
         "requester": run.requester, "created_at_ms": run.created_at_ms, "ended_at_ms": run.ended_at_ms,
-        "reason": run.reason, "revision": run.revision, "manifest_sha256": run.manifest_sha256,
+        "reason": run.reason, "rollback": run.rollback, "not_undone": run.not_undone, "revision": run.revision, "manifest_sha256": run.manifest_sha256,
         "inputs": parsed(&run.inputs_json), "outputs": parsed(&run.outputs_json),
         "targets": targets(&run.targets), "steps": run.steps.iter().map(step).collect::<Vec<_>>(),
         "waits": run.waits.iter().map(approval).collect::<Vec<_>>(),
+    })
+}
+
+pub fn undo(undo: &v1::Undo) -> Value {
+    let task = |task: &v1::UndoTask| {
+        json!({
+            "item": task.item, "agent_id": task.agent_id, "parameters": parsed(&task.parameters_json),
+            "problem": task.problem, "unknown": task.unknown,
+        })
+    };
+    json!({
+        "step": undo.step, "action": undo.action, "roles": undo.roles, "tasks_total": undo.tasks_total,
+        "tasks": undo.tasks.iter().map(task).collect::<Vec<_>>(),
     })
 }
 
@@ -60,7 +73,7 @@ fn step(step: &v1::Step) -> Value {
     let counts = step.tasks.unwrap_or_default();
     json!({
         "name": step.name, "kind": step.kind, "action": step.action, "status": step.status,
-        "reason": step.reason, "finally": step.finally, "output": parsed(&step.output_json),
+        "reason": step.reason, "finally": step.finally, "about": step.about, "output": parsed(&step.output_json),
         "started_at_ms": step.started_at_ms, "ended_at_ms": step.ended_at_ms,
         "tasks": {
             "total": counts.total, "waiting": counts.waiting, "gated": counts.gated, "running": counts.running,

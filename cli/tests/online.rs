@@ -1,5 +1,8 @@
 //! The command against coordinators that answer as they are told: failures, moves, hostile text, exit codes.
 
+#[path = "online/rollback.rs"]
+mod rollback;
+
 use std::{
     pin::Pin,
     process::Output,
@@ -34,6 +37,8 @@ struct Script {
     evidence_until: Option<usize>,
     /// The one approval that there is.
     approval: Approval,
+    /// What a rollback would do.
+    undo: PlanRollbackReply,
 }
 
 /// What a coordinator was asked.
@@ -43,6 +48,8 @@ struct Asked {
     watches: Vec<u64>,
     offsets: Vec<u64>,
     answers: Vec<AnswerApprovalRequest>,
+    rollbacks: Vec<RollbackRunRequest>,
+    cancels: Vec<CancelRunRequest>,
 }
 
 #[derive(Clone)]
@@ -81,9 +88,22 @@ macro_rules! unasked {
             }
 
             async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunReply>, Status> {
-                self.asked.lock().unwrap().request_ids.push(request.into_inner().request_id);
+                let request = request.into_inner();
+                let mut asked = self.asked.lock().unwrap();
+                asked.request_ids.push(request.request_id.clone());
+                asked.cancels.push(request);
                 self.refuse()?;
                 Ok(Response::new(CancelRunReply { status: "cancelling".into() }))
+            }
+
+            async fn plan_rollback(&self, _: Request<PlanRollbackRequest>) -> Result<Response<PlanRollbackReply>, Status> {
+                self.refuse()?;
+                Ok(Response::new(self.script.undo.clone()))
+            }
+
+            async fn rollback_run(&self, request: Request<RollbackRunRequest>) -> Result<Response<ControlRunReply>, Status> {
+                self.asked.lock().unwrap().rollbacks.push(request.into_inner());
+                Ok(Response::new(ControlRunReply { status: "rolling_back".into() }))
             }
 
             async fn watch_run(&self, request: Request<WatchRunRequest>) -> Result<Response<Answers<RunEvent>>, Status> {

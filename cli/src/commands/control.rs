@@ -1,10 +1,11 @@
-//! `run cancel|pause|resume|retry|settle`.
+//! `run cancel|rollback|pause|resume|retry|settle`.
 
 use proto::v1::{
     CancelRunRequest, ControlRunReply, PauseRunRequest, ResumeRunRequest, RetryRunRequest, SettleTaskRequest,
 };
 use serde_json::json;
 
+use super::rollback;
 use crate::{
     args::Control,
     client::{Api, Client, request_id},
@@ -16,11 +17,21 @@ use crate::{
 pub async fn control(out: Output, client: &mut Client, command: Control) -> Result<u8> {
     let request_id = request_id();
     let (id, status) = match command {
-        Control::Cancel { id, reason } => {
+        Control::Rollback { id, reason, confirm } => {
+            return rollback::rollback(out, client, id, reason, confirm).await;
+        }
+        Control::Cancel {
+            id,
+            reason,
+            rollback: true,
+            confirm,
+        } => return rollback::cancel(out, client, id, reason, confirm).await,
+        Control::Cancel { id, reason, .. } => {
             let request = CancelRunRequest {
                 run_id: id.clone(),
                 reason,
                 request_id,
+                rollback: false,
             };
             let call = async |mut api: Api| api.cancel_run(request.clone()).await;
             (id, client.call(call).await?.status)

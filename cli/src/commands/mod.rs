@@ -15,6 +15,7 @@ mod offline;
 mod playbook;
 mod published;
 mod role;
+mod rollback;
 mod run;
 mod status;
 mod watch;

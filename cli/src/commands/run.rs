@@ -210,6 +210,8 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
         ("playbook", format!("{} v{}", run.playbook, run.version)),
         ("status", run.status.clone()),
         ("reason", run.reason.clone()),
+        ("rollback", run.rollback.clone()),
+        ("not undone", run.not_undone.join(", ")),
         ("by", run.requester.clone()),
         ("started", moment(run.created_at_ms)),
         ("ended", moment(run.ended_at_ms)),
@@ -224,10 +226,10 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
         .steps
         .iter()
         .map(|step| {
-            let name = if step.finally {
-                format!("{} (finally)", step.name)
-            } else {
-                step.name.clone()
+            let name = match (step.finally, step.about.as_str()) {
+                (true, _) => format!("{} (finally)", step.name),
+                (false, "") => step.name.clone(),
+                (false, about) => format!("{} (about {about})", step.name),
             };
             let what = if step.action.is_empty() {
                 step.kind.clone()

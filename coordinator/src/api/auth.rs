@@ -62,6 +62,8 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/cordon.v1.OperatorService/PauseRun", &[Responder]),
     ("/cordon.v1.OperatorService/ResumeRun", &[Responder]),
     ("/cordon.v1.OperatorService/RetryRun", &[Responder]),
+    ("/cordon.v1.OperatorService/PlanRollback", EVERY_OPERATOR),
+    ("/cordon.v1.OperatorService/RollbackRun", &[Responder]),
     ("/cordon.v1.OperatorService/SettleTask", &[Responder]),
     ("/cordon.v1.OperatorService/PublishPlaybook", &[Responder]),
     ("/cordon.v1.OperatorService/ListPlaybooks", EVERY_OPERATOR),

@@ -91,6 +91,8 @@ pub fn run(state: &State, run: &Run, detail: Detail) -> v1::Run {
             .approvals_waiting(run.id)
             .map(|waits| approval(state, waits, Detail::Listed))
             .collect(),
+        rollback: run.rollback_word().into(),
+        not_undone: run.not_undone(),
     }
 }
 
@@ -106,6 +108,7 @@ pub fn targets(run: &Run) -> Vec<v1::TargetSet> {
 fn step(run: &Run, number: u16, full: bool) -> v1::Step {
     let state = &run.steps[usize::from(number)];
     let (kind, action) = run.kind(number);
+    let about = run.about(number);
     let output = state.output.as_ref().filter(|_| full);
     v1::Step {
         name: run.declared(number).name.clone(),
@@ -117,7 +120,8 @@ fn step(run: &Run, number: u16, full: bool) -> v1::Step {
         reason: state.reason.clone(),
         started_at_ms: time(state.started_at),
         ended_at_ms: time(state.ended_at),
-        finally: run.is_finally(number),
+        finally: run.is_finally(number) && about.is_none(),
+        about: about.map(|of| run.declared(of).name.clone()).unwrap_or_default(),
     }
 }
 

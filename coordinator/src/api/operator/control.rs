@@ -14,9 +14,10 @@ impl Operators {
         asked: v1::CancelRunRequest,
     ) -> Result<v1::CancelRunReply, ApiError> {
         let run: RunId = parse("run_id", &asked.run_id)?;
-        let command = Command::CancelRun {
-            run,
-            reason: asked.reason,
+        let reason = asked.reason;
+        let command = match asked.rollback {
+            true => Command::CancelAndRollBack { run, reason },
+            false => Command::CancelRun { run, reason },
         };
         self.submit(operator, &asked.request_id, command).await?;
         Ok(v1::CancelRunReply {
@@ -95,7 +96,7 @@ impl Operators {
         self.control_run(operator, &asked.request_id, run, command).await
     }
 
-    async fn control_run(
+    pub(super) async fn control_run(
         &self,
         operator: String,
         request_id: &str,

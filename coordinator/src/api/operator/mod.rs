@@ -8,6 +8,7 @@ mod control;
 mod evidence;
 mod playbooks;
 mod roles;
+mod rollback;
 mod runs;
 mod tokens;
 mod watch;
@@ -200,6 +201,8 @@ service! {
     pause_run(PauseRunRequest) -> ControlRunReply;
     resume_run(ResumeRunRequest) -> ControlRunReply;
     retry_run(RetryRunRequest) -> ControlRunReply;
+    plan_rollback(PlanRollbackRequest) -> PlanRollbackReply;
+    rollback_run(RollbackRunRequest) -> ControlRunReply;
     settle_task(SettleTaskRequest) -> ControlRunReply;
     publish_playbook(PublishPlaybookRequest) -> PublishedPlaybook;
     list_playbooks(ListPlaybooksRequest) -> ListPlaybooksReply;
