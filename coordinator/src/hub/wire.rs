@@ -13,6 +13,10 @@ use crate::attempt::NamedAttempt;
 /// The version of the protocol that this node speaks.
 pub const PROTOCOL: u32 = 1;
 
+/// Of a step's name, bytes: a playbook's has 63 at most, and what undoes it says so before it and counts behind it
+/// (`undo-NAME-2`), as only those have a dash.
+const STEP_BYTES_MAX: usize = 63 + 16;
+
 /// What an agent said, or None for a message without a body.
 pub fn said(message: v1::AgentMessage) -> Option<Said> {
     message.body
@@ -24,11 +28,11 @@ pub fn attempt(key: &v1::AttemptKey) -> Result<NamedAttempt, String> {
         .run_id
         .parse()
         .map_err(|error: engine::id::InvalidId| error.to_string())?;
-    let step_is_name = (1..=63).contains(&key.step.len())
+    let step_is_name = (1..=STEP_BYTES_MAX).contains(&key.step.len())
         && key
             .step
             .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
     if !step_is_name {
         return Err("the step's name is outside its grammar".into());
     }
@@ -171,7 +175,13 @@ mod tests {
 
     #[test]
     fn an_attempt_comes_back_as_it_went() {
-        assert_eq!(attempt_key(&attempt(&key()).unwrap()), key());
+        let undo = v1::AttemptKey {
+            step: format!("undo-{}-2", "n".repeat(63)),
+            ..key()
+        };
+        for key in [key(), undo] {
+            assert_eq!(attempt_key(&attempt(&key).unwrap()), key);
+        }
     }
 
     #[test]
@@ -183,6 +193,10 @@ mod tests {
             },
             v1::AttemptKey {
                 step: "../x".into(),
+                ..key()
+            },
+            v1::AttemptKey {
+                step: "n".repeat(80),
                 ..key()
             },
             v1::AttemptKey {
