@@ -419,6 +419,46 @@ fn a_member_halts_that_remembers_otherwise_than_a_longer_leader() {
     assert!(matches!(halt, Halt::Contradicted { .. }), "{halt:?}");
 }
 
+/// A leader that lost touch with a member begins again where that one acknowledged last: what it says may come twice
+/// before the first of it is written.
+#[test]
+fn a_leader_may_say_twice_what_replaces_entries() {
+    let mut world = World::new(3, 1_000);
+    world.commit(3);
+    world.await_equal();
+    let old = world.leader().unwrap();
+    world.cut.insert(old);
+    for _ in 0..5 {
+        world.propose(old);
+    }
+    world.settle();
+    world.crash(old);
+    world.commit(5);
+    let common = world.applied(world.leader().unwrap());
+    world.cut.clear();
+    world.start(old);
+    for _ in 0..ROUNDS_MAX {
+        for id in world.nodes.keys().copied().collect::<Vec<_>>() {
+            world.step(id, Input::Tick);
+            world.sync(id);
+        }
+        while let Some(message) = world.network.pop_front() {
+            if message.to() == old {
+                let replica = world.nodes.get_mut(&old).unwrap().replica.as_mut().unwrap();
+                replica.step(Input::Message(message.clone())).unwrap();
+                replica.step(Input::Message(message)).unwrap();
+                world.drain(old);
+            } else {
+                world.step(message.to(), Input::Message(message));
+            }
+        }
+        if world.applied(old) >= common {
+            return world.await_equal();
+        }
+    }
+    panic!("node {old} never caught up");
+}
+
 #[test]
 #[cfg_attr(feature = "fault-skip-fsync", should_panic)]
 fn acknowledgements_wait_for_the_disk() {

@@ -5,7 +5,7 @@
 //! whatever they are.
 
 use raft::RaftLog;
-use raft::eraftpb::{EntryType, Message};
+use raft::eraftpb::{Entry, EntryType, Message};
 
 use super::cache::Cache;
 use super::io::Halt;
@@ -47,11 +47,7 @@ pub(super) fn leader_holds_what_was_committed(
         .iter()
         .filter(|entry| entry.entry_type == EntryType::EntryNormal);
     for said in commands.take_while(|entry| entry.index <= log.committed) {
-        if log
-            .store
-            .entry(said.index)
-            .is_some_and(|own| own.data != said.data)
-        {
+        if own_entry(log, said.index).is_some_and(|own| own.data != said.data) {
             return Err(Halt::Contradicted {
                 index: said.index,
                 leader: append.from,
@@ -59,6 +55,14 @@ pub(super) fn leader_holds_what_was_committed(
         }
     }
     Ok(())
+}
+
+/// What this node holds at `index`. What a leader has just replaced is in the store still, until the new is written.
+fn own_entry(log: &RaftLog<Cache>, index: u64) -> Option<&Entry> {
+    match index.checked_sub(log.unstable.offset) {
+        Some(offset) => log.unstable.entries.get(offset as usize),
+        None => log.store.entry(index),
+    }
 }
 
 /// What this node has committed at `index`, if it has, is of `term`, as the leader says.

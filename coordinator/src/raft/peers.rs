@@ -25,7 +25,8 @@ use crate::storage::Checkpoint;
 
 /// Batches that wait for a peer's stream. Beyond, they are dropped and raft is told.
 const QUEUE_MAX: usize = 512;
-/// A frame to a peer is closed when it has grown beyond this. (One message may be 1 MiB; servers take 4 MiB.)
+/// A batch, and a frame of several, is closed when it has grown beyond this. (One message may be 1 MiB, so a frame stays
+/// below 4 MiB; servers take 16 MiB.)
 const FRAME_BYTES: usize = 1 << 20;
 /// The first pause before another try to connect; doubled up to [`BACKOFF_MAX`], with jitter.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -140,7 +141,6 @@ impl Peers {
     pub(super) fn flush<E>(&mut self, mut dropped: impl FnMut(u64, bool) -> Result<(), E>) -> Result<(), E> {
         let hash = self.hash.take();
         for (to, messages) in std::mem::take(&mut self.pending) {
-            let snapshot = messages.iter().any(PeerMessage::is_snapshot);
             let stream = self.streams.entry(to).or_insert_with(|| {
                 let (stream, batches) = mpsc::channel(QUEUE_MAX);
                 let peer = Peer {
@@ -152,8 +152,11 @@ impl Peers {
                 self.runtime.spawn(peer.run(batches));
                 stream
             });
-            if stream.try_send(Batch { messages, hash }).is_err() {
-                dropped(to, snapshot)?;
+            for messages in in_parts(messages) {
+                let snapshot = messages.iter().any(PeerMessage::is_snapshot);
+                if stream.try_send(Batch { messages, hash }).is_err() {
+                    dropped(to, snapshot)?;
+                }
             }
         }
         Ok(())
@@ -163,6 +166,22 @@ impl Peers {
     pub(super) fn keep(&mut self, is_member: impl Fn(u64) -> bool) {
         self.streams.retain(|id, _| is_member(*id));
     }
+}
+
+/// The messages in their order, in parts that a frame can hold: to a peer that comes back after a while raft has much
+/// to say at once.
+fn in_parts(messages: Vec<PeerMessage>) -> Vec<Vec<PeerMessage>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for message in messages {
+        if bytes >= FRAME_BYTES {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += message.size_bytes();
+        parts.last_mut().expect("one at least").push(message);
+    }
+    parts
 }
 
 /// One peer's stream, on the runtime's side.
@@ -415,4 +434,33 @@ async fn fetch_some(
         return Err("the stream ended early".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::{Entry, Message};
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_at_once_goes_in_parts_that_a_peer_takes() {
+        let message = |index: u64| {
+            let entry = Entry {
+                data: vec![0; 512 << 10].into(),
+                ..Entry::default()
+            };
+            PeerMessage(Message {
+                index,
+                entries: vec![entry].into(),
+                ..Message::default()
+            })
+        };
+        let parts = in_parts((0..256).map(message).collect());
+        let order: Vec<u64> = parts.iter().flatten().map(|message| message.0.index).collect();
+        assert_eq!(order, (0..256).collect::<Vec<_>>());
+        for part in parts {
+            let bytes: usize = part.iter().map(PeerMessage::size_bytes).sum();
+            assert!(bytes <= 2 * FRAME_BYTES, "{bytes}");
+        }
+    }
 }

@@ -23,6 +23,8 @@ pub enum Happened {
     Duplicate,
     /// A message between nodes arrived after one that was sent later.
     Reordering,
+    /// A message between nodes came in before the one before it had been acted on.
+    TakenTogether,
     /// A sync took longer than a healthy disk ever does.
     SlowSync,
     /// The leader proposed with a clock that was wrong.
@@ -57,7 +59,7 @@ pub enum Happened {
 
 impl Happened {
     /// Every one.
-    pub const ALL: [Happened; 24] = [
+    pub const ALL: [Happened; 25] = [
         Happened::NodeCrash,
         Happened::LostWrites,
         Happened::TornWrite,
@@ -67,6 +69,7 @@ impl Happened {
         Happened::Drop,
         Happened::Duplicate,
         Happened::Reordering,
+        Happened::TakenTogether,
         Happened::SlowSync,
         Happened::SkewedProposal,
         Happened::ClockBackwards,

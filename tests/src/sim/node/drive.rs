@@ -16,6 +16,9 @@ use super::SYNC_US;
 use super::leader::Leading;
 use super::proposals::Waiting;
 
+/// How often another message comes in before the last one was acted on.
+const FOLLOWED_BY_MORE_PERCENT: u64 = 30;
+
 impl World {
     pub(in crate::sim) fn node_input(&mut self, id: u64, life: u64, input: Input) -> Check {
         let node = self.nodes.get_mut(&id).expect("a node");
@@ -257,6 +260,11 @@ impl World {
             Packet::Raft { message, from_leader } => {
                 self.invariants.lease.heard(to, from, from_leader, self.now_us);
                 self.step(to, Input::Message(message))?;
+                // A driver takes what has come in as a whole before it acts on it: the next event's work does this too.
+                if self.rng.percent(FOLLOWED_BY_MORE_PERCENT) {
+                    self.tally.note(Happened::TakenTogether);
+                    return Ok(());
+                }
             }
             Packet::Hash { index, hash } => self.step(to, Input::PeerHash { from, index, hash })?,
             Packet::Forward { id, envelope } => {
