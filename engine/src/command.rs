@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
+use crate::plan::Foretold;
 use crate::planner::Decision;
 use crate::time::Timestamp;
 
@@ -305,6 +306,9 @@ pub struct StartRun {
     pub targets: BTreeMap<String, Vec<AgentId>>,
     /// The cluster's named constants, as they were.
     pub config: serde_json::Value,
+    /// What the plan says besides. None: a proposer of before there were plan hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foretold: Option<Foretold>,
 }
 
 /// What an agent says of one attempt.

@@ -47,6 +47,14 @@ pub enum Refusal {
         /// What is allowed.
         limit: u64,
     },
+    /// The plan is another one than what was expected.
+    #[error("the plan has changed: what would run now is {found}, and {expected} was asked for")]
+    OtherPlan {
+        /// The hash that was asked for, in hex.
+        expected: String,
+        /// The hash of what would run, in hex.
+        found: String,
+    },
     /// The answer to an approval request or a question was not taken.
     #[error(transparent)]
     Answer(#[from] AnswerRefusal),

@@ -84,6 +84,7 @@ fn a_fan_out_takes_few_entries_and_ends() {
         inputs: serde_json::json!({}),
         targets: BTreeMap::from([("all".to_owned(), hosts)]),
         config: serde_json::json!({}),
+        foretold: None,
     };
     let mut planner = Planner::default();
     let effects = apply(

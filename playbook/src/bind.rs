@@ -141,7 +141,8 @@ pub fn runnable(manifest: &Manifest) -> Result<(), Problems> {
     }
 }
 
-/// Resolves every target set: sorted, distinct agent ids. `agents` are maps `{id, online, labels, facts, version}`.
+/// Resolves every target set: sorted, distinct agent ids. `agents` are maps `{id, online, labels, facts, version,
+/// peers}`; without a set that selects, `{id}` is enough.
 ///
 /// # Errors
 /// Unknown hosts, an empty set without `allow_empty`, more hosts than a `max` allows.
@@ -151,9 +152,7 @@ pub fn resolve_targets(
     config: &Value,
     agents: &[Value],
 ) -> Result<BTreeMap<String, Vec<String>>, Problems> {
-    let mut scope = Scope::new();
-    scope.bind("inputs", inputs);
-    scope.bind("config", config);
+    let scope = base(inputs, config);
     let known: BTreeSet<&str> = agents.iter().filter_map(|a| a.get("id")?.as_str()).collect();
     let mut found = Vec::new();
     let mut sets = BTreeMap::new();
@@ -213,6 +212,31 @@ pub fn resolve_targets(
     } else {
         Err(problems(found))
     }
+}
+
+/// The hosts that the target sets name, where no set selects among all agents. None: one does, or a list cannot
+/// be evaluated, which [`resolve_targets`] tells.
+pub fn named_hosts(manifest: &Manifest, inputs: &Value, config: &Value) -> Option<BTreeSet<String>> {
+    let scope = base(inputs, config);
+    let mut named = BTreeSet::new();
+    for set in manifest.targets.values() {
+        let TargetSource::Hosts(template) = &set.source else {
+            return None;
+        };
+        let Ok(Value::Array(hosts)) = scope.render(template) else {
+            return None;
+        };
+        named.extend(hosts.iter().filter_map(Value::as_str).map(str::to_owned));
+    }
+    Some(named)
+}
+
+/// What the target sets see, and nothing that a run has found.
+fn base(inputs: &Value, config: &Value) -> Scope<'static> {
+    let mut scope = Scope::new();
+    scope.bind("inputs", inputs);
+    scope.bind("config", config);
+    scope
 }
 
 /// Whether a condition on agents reads what hosts say of themselves.

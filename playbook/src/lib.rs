@@ -27,6 +27,8 @@ mod problem;
 pub mod schedule;
 mod yaml;
 
-pub use bind::{bind_form, bind_inputs, check_value, reads_facts, resolve_targets, runnable, type_name};
+pub use bind::{
+    bind_form, bind_inputs, check_value, named_hosts, reads_facts, resolve_targets, runnable, type_name,
+};
 pub use compile::{Compiled, TEXT_BYTES_MAX, compile, schema};
 pub use problem::{Place, Problem, Problems};

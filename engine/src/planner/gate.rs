@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use playbook::canonical::canonical_json;
 use playbook::eval::Scope;
-use playbook::manifest::{Field, Gate, Over, Step, Template};
+use playbook::manifest::{Expression, Field, Gate, Over, Step, Template};
 use serde_json::{Map, Value};
 
 use super::decision::{Decision, Gated};
@@ -43,14 +43,9 @@ impl Plan<'_> {
             let mut scope = base.child();
             if let Some(agent) = hosts.get(host as usize) {
                 self.bind_host(&mut scope, &sources, agent, host);
-                if sources.has("labels") && !sources.has("has") {
+                if sources.has("labels") {
                     let mut target = self.target_value(agent, &sources);
-                    for name in labels_read(&when.0) {
-                        // A label that a host does not have is null: it is not `critical`, and the others go on.
-                        if let Some(labels) = target["labels"].as_object_mut() {
-                            labels.entry(name).or_insert(Value::Null);
-                        }
-                    }
+                    absent_labels_are_null(when, &sources, &mut target);
                     scope.bind("target", &target);
                 }
             }
@@ -127,6 +122,19 @@ impl Plan<'_> {
             return Err(format!("form: {size} bytes, of at most {OUTPUT_BYTES_MAX}"));
         }
         Ok((text, defaults.into()))
+    }
+}
+
+/// A label that a gate's condition reads and a host does not have is null: the host is not `critical`, and need not
+/// wait. A condition that asks with `has` sees what there is.
+pub(crate) fn absent_labels_are_null(condition: &Expression, sources: &Sources<'_>, target: &mut Value) {
+    if !sources.has("labels") || sources.has("has") {
+        return;
+    }
+    if let Some(labels) = target["labels"].as_object_mut() {
+        for name in labels_read(&condition.0) {
+            labels.entry(name).or_insert(Value::Null);
+        }
     }
 }
 

@@ -22,6 +22,8 @@ use crate::state::State;
 use crate::time::Timestamp;
 
 pub use decision::{Born, Decision, Gated, NewTask, NewTasks, NewUndo, Verdict};
+pub(crate) use gate::absent_labels_are_null;
+pub(crate) use scope::{Sources, parsed, target_value};
 pub use undo::{UndoTask, UndoView, undo_plan};
 
 /// The leader's memory of what may have become ready. Lost with leadership, rebuilt from the state.

@@ -15,7 +15,7 @@ use crate::state::tasks::TaskStatus;
 /// The source texts of some expressions, to tell cheaply what they may read. A word within a literal
 /// only makes more be bound than is needed.
 #[derive(Default)]
-pub(super) struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     texts: Vec<&'a str>,
 }
 
@@ -216,19 +216,34 @@ impl Plan<'_> {
 
     pub(super) fn target_value(&self, id: &AgentId, sources: &Sources<'_>) -> Value {
         let agent = self.state.agent(id);
-        let facts = match agent {
-            // Facts are large, and parsed only for those who ask.
-            Some(agent) if sources.has("facts") || sources.has("os") => parsed(&agent.facts),
-            _ => Value::Null,
-        };
-        json!({
-            "id": id,
-            "name": id,
-            "os": facts.get("os").cloned().unwrap_or(Value::Null),
-            "labels": agent.map(|agent| &agent.labels),
-            "facts": if facts.is_object() { facts } else { json!({}) },
-        })
+        target_value(
+            id,
+            agent.map(|agent| &agent.labels),
+            agent.map(|agent| &*agent.facts),
+            sources,
+        )
     }
+}
+
+/// A host, as expressions see it.
+pub(crate) fn target_value(
+    id: &AgentId,
+    labels: Option<&BTreeMap<String, String>>,
+    facts: Option<&str>,
+    sources: &Sources<'_>,
+) -> Value {
+    let facts = match facts {
+        // Facts are large, and parsed only for those who ask.
+        Some(facts) if sources.has("facts") || sources.has("os") => parsed(facts),
+        _ => Value::Null,
+    };
+    json!({
+        "id": id,
+        "name": id,
+        "os": facts.get("os").cloned().unwrap_or(Value::Null),
+        "labels": labels,
+        "facts": if facts.is_object() { facts } else { json!({}) },
+    })
 }
 
 /// An error, as expressions see it.
@@ -237,6 +252,6 @@ pub(super) fn error_value(error: &TaskError) -> Value {
 }
 
 /// Text that was JSON when it was taken; facts may not be.
-pub(super) fn parsed(text: &str) -> Value {
+pub(crate) fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
 }

@@ -1,8 +1,8 @@
 //! Approval requests: what waits for people, whom it asks, and what they said.
 //!
 //! There is one request for the tasks of a step that its gate holds back, and one for a question (`ask`). It is
-//! bound to what would be done: [`Approval::binding`] is a hash over the manifest, the inputs, the targets, the
-//! step, the tasks and their parameters, and an answer names the one that its giver saw. What is changed is asked
+//! bound to what would be done: [`Approval::binding`] is a hash over the plan hash of the run, the step, the tasks
+//! and their parameters, and an answer names the one that its giver saw. What is changed is asked
 //! again: earlier answers do not count for it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -51,7 +51,11 @@ impl Dedup {
 pub(crate) fn fingerprint(envelope: &Envelope) -> Digest {
     let bytes = match &envelope.command {
         Command::StartRun(start) => {
-            to_bytes(&(&envelope.actor, "start_run", start.manifest_hash, &start.inputs))
+            let asked = (&envelope.actor, "start_run", start.manifest_hash, &start.inputs);
+            match start.foretold.as_ref().and_then(|foretold| foretold.expected) {
+                None => to_bytes(&asked),
+                Some(expected) => to_bytes(&(asked, expected)),
+            }
         }
         command => to_bytes(&(&envelope.actor, command)),
     };

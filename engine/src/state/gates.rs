@@ -10,13 +10,15 @@ use std::sync::Arc;
 use playbook::canonical::canonical_json;
 use playbook::manifest::OnExpiry;
 use serde_json::json;
-use sha2::Digest as _;
 
 use crate::command::{Actor, GiveAnswer, Said};
 use crate::effect::Reply;
 use crate::error::{AnswerRefusal, Refusal};
+use crate::hash::Bound;
 use crate::id::{ApprovalId, Digest};
-use crate::limits::{APPROVAL_MS_MAX, CRITICAL_LABEL, FLEET_PERCENT_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{APPROVAL_MS_MAX, MESSAGE_BYTES_MAX};
+use crate::plan::gate::why_two;
+use crate::plan::is_critical;
 use crate::state::approvals::{Answer, Approval, ApprovalStatus, Question, push_item};
 use crate::state::audit::TaskEvent;
 use crate::state::enrolment::{not_found, within};
@@ -247,47 +249,27 @@ impl Run {
     /// Why one person alone may not let these tasks go (R25); None: one may.
     fn needs_two(&self, step: u16, items: &[(u32, u32)], around: &Around<'_>) -> Option<String> {
         let impact = self.steps[usize::from(step)].shared.as_ref()?.impact;
-        if impact <= catalogue::Impact::Collect {
-            return None;
-        }
-        if impact == catalogue::Impact::Destroy {
-            return Some("what it does destroys, so two people must agree".into());
-        }
         let each = items.iter().flat_map(|&(first, last)| first..=last);
         let hosts: BTreeSet<_> = each.filter_map(|item| self.agent_of(step, item)).collect();
-        let (name, value) = CRITICAL_LABEL;
-        let is_critical = |id: &&crate::id::AgentId| {
-            let agent = around.agents.get(id);
-            agent.is_some_and(|agent| agent.labels.get(name).is_some_and(|label| label == value))
-        };
-        if hosts.iter().any(is_critical) {
-            return Some(format!(
-                "a host is labelled {name}={value}, so two people must agree"
-            ));
-        }
-        let fleet = around.agents.len();
-        (hosts.len() > 1 && hosts.len() * 100 > fleet * FLEET_PERCENT_MAX).then(|| {
-            format!(
-                "{} of {fleet} hosts are more than {FLEET_PERCENT_MAX} % of the fleet, so two people must agree",
-                hosts.len()
-            )
+        why_two(impact, hosts.len(), around.agents.len(), || {
+            hosts
+                .iter()
+                .filter_map(|id| around.agents.get(id))
+                .any(|agent| is_critical(&agent.labels))
         })
     }
 
     /// A hash over everything that an approval is for.
     fn binding(&self, step: u16, items: &[(u32, u32)], question: Option<&Question>) -> Digest {
-        let mut hash = Bound(sha2::Sha256::new());
-        hash.text("cordon approval 1");
-        hash.text(&self.id.to_string());
-        hash.text(&self.manifest_hash.to_string());
-        hash.text(&canonical_json(&self.inputs));
-        hash.text(&canonical_json(&self.config));
-        hash.number(self.targets.len() as u64);
-        for (name, hosts) in &self.targets {
-            hash.text(name);
-            hash.number(hosts.len() as u64);
-            hosts.iter().for_each(|host| hash.text(host.as_str()));
-        }
+        let mut hash = match &self.plan_hash {
+            Some(plan) => {
+                let mut hash = Bound::new("cordon approval 2");
+                hash.text(&self.id.to_string());
+                hash.text(&plan.to_string());
+                hash
+            }
+            None => self.unplanned_binding(),
+        };
         hash.text(&self.declared(step).name);
         if let Some(question) = question {
             hash.text(&question.text);
@@ -305,7 +287,23 @@ impl Run {
             hash.text(task.item.as_deref().unwrap_or(""));
             hash.text(parameters.map_or("", |text| &**text));
         }
-        Digest(hash.0.finalize().into())
+        hash.finish()
+    }
+
+    /// Of a run that was started before there were plan hashes: everything that a plan hash would name.
+    fn unplanned_binding(&self) -> Bound {
+        let mut hash = Bound::new("cordon approval 1");
+        hash.text(&self.id.to_string());
+        hash.text(&self.manifest_hash.to_string());
+        hash.text(&canonical_json(&self.inputs));
+        hash.text(&canonical_json(&self.config));
+        hash.number(self.targets.len() as u64);
+        for (name, hosts) in &self.targets {
+            hash.text(name);
+            hash.number(hosts.len() as u64);
+            hosts.iter().for_each(|host| hash.text(host.as_str()));
+        }
+        hash
     }
 
     fn take_answer(&mut self, id: ApprovalId, answer: Answer, said: &Said, around: &mut Around<'_>) {
@@ -503,18 +501,4 @@ pub(super) fn check_expiry(manifest: &playbook::manifest::Manifest) -> Result<()
         }
     }
     Ok(())
-}
-
-/// A hash of texts that cannot run into each other.
-struct Bound(sha2::Sha256);
-
-impl Bound {
-    fn number(&mut self, number: u64) {
-        self.0.update(number.to_be_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.0.update(text.as_bytes());
-    }
 }

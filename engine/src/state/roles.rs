@@ -34,6 +34,16 @@ impl Roles {
         roles.iter().find(|role| held.contains(*role)).map(String::as_str)
     }
 
+    /// Who holds one of these roles, in order, but for one.
+    pub fn holders(&self, roles: &[String], except: Option<&str>) -> Vec<String> {
+        self.by_operator
+            .keys()
+            .filter(|operator| except != Some(operator.as_str()))
+            .filter(|operator| self.first_held(operator, roles).is_some())
+            .cloned()
+            .collect()
+    }
+
     /// (operator, role), in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.by_operator

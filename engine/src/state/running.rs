@@ -6,8 +6,9 @@ use serde_json::json;
 use crate::command::{Actor, Custody, StartRun};
 use crate::effect::Reply;
 use crate::error::Refusal;
-use crate::id::{Digest, RunId};
+use crate::id::{AgentId, Digest, RunId};
 use crate::limits::{ACTIVE_RUNS_MAX, CUSTODY_RECORDS_MAX, MESSAGE_BYTES_MAX, RUN_TARGETS_MAX, STEPS_MAX};
+use crate::plan::hash::Frozen;
 use crate::state::enrolment::{not_found, within};
 use crate::state::outbox::Around;
 use crate::state::runs::{Run, RunStatus};
@@ -82,21 +83,26 @@ impl State {
                 }
             }
         }
+        let plan_hash = self.plan_hash(start)?;
         let deadline = manifest.limits.timeout_ms.map(|ms| self.now.plus_ms(ms));
         let counts: Vec<_> = start
             .targets
             .iter()
             .map(|(name, hosts)| (name, hosts.len()))
             .collect();
-        let detail = json!({
+        let mut detail = json!({
             "playbook": manifest.playbook, "version": manifest.version,
             "manifest": start.manifest_hash, "targets": counts,
         });
+        if let Some(plan) = plan_hash {
+            detail["plan"] = json!(plan);
+        }
         let manifest = self.runs.store_manifest(start.manifest_hash, manifest);
         self.runs.insert(Run {
             id: start.run,
             manifest,
             manifest_hash: start.manifest_hash,
+            plan_hash,
             requester: match turn.actor {
                 Actor::Operator(id) => id.clone(),
                 other => other.to_string(),
@@ -122,6 +128,38 @@ impl State {
         turn.out.runs.insert(start.run);
         self.record(turn, "run.start", start.run.to_string(), &detail);
         Ok(Reply::RunStarted { run: start.run })
+    }
+
+    /// The hash of what would run, over what the command carries and what the state says of its targets.
+    ///
+    /// # Errors
+    /// When it is not the one that was expected.
+    fn plan_hash(&self, start: &StartRun) -> Result<Option<Digest>, Refusal> {
+        let Some(foretold) = &start.foretold else {
+            return Ok(None);
+        };
+        if foretold.steps.len() != usize::from(start.manifest.step_count()) {
+            return Err(Refusal::Invalid(
+                "what is foretold is not of the manifest's steps".into(),
+            ));
+        }
+        let frozen = Frozen {
+            manifest: &start.manifest,
+            manifest_hash: start.manifest_hash,
+            inputs: &start.inputs,
+            config: &start.config,
+            targets: &start.targets,
+            steps: &foretold.steps,
+        };
+        let labels = |id: &AgentId| self.agents.get(id).map(|agent| &agent.labels);
+        let found = frozen.hash(labels, self.agents.len());
+        match foretold.expected {
+            Some(expected) if expected != found => Err(Refusal::OtherPlan {
+                expected: expected.to_string(),
+                found: found.to_string(),
+            }),
+            _ => Ok(Some(found)),
+        }
     }
 
     pub(super) fn cancel_run(

@@ -62,6 +62,10 @@ pub struct Run {
     pub(crate) manifest: Arc<Manifest>,
     /// SHA-256 of the manifest.
     pub manifest_hash: Digest,
+    /// Names everything that was fixed when it was started; approvals are bound to it. None: it was started before
+    /// there were plan hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_hash: Option<Digest>,
     /// Who asked for it.
     pub requester: String,
     /// Bound and checked: an object.

@@ -2,6 +2,8 @@
 //! planner runs after every command, as it does in a coordinator.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+mod plan;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -33,6 +35,8 @@ pub struct World {
     text: String,
     request: Option<RequestId>,
     actor: Actor,
+    /// The plan that was last shown.
+    shown: Option<Digest>,
 }
 
 impl World {
@@ -49,6 +53,7 @@ impl World {
             text: String::new(),
             request: None,
             actor: Actor::Operator("alice".into()),
+            shown: None,
         }
     }
 
@@ -486,9 +491,14 @@ impl World {
                     inputs: self.inputs.clone(),
                     targets,
                     config: json!({}),
+                    foretold: None,
                 };
                 self.ask(self.actor.clone(), Command::StartRun(Box::new(start)));
             }
+            // plan PLAYBOOK: what a run of it would do. start RUN PLAYBOOK [expected=1]: as planned now, and with
+            // `expected` only if that is the plan that was last shown.
+            "plan" => self.show_plan(plain[0]),
+            "start" => self.start_planned(plain[0], plain[1], named.contains_key("expected")),
             "cancel" => self.ask(
                 self.actor.clone(),
                 Command::CancelRun {

@@ -18,6 +18,7 @@
 mod functions;
 mod here;
 mod machine;
+mod preview;
 mod program;
 mod value;
 
@@ -163,6 +164,11 @@ impl<'a> Scope<'a> {
                 Ok(Value::Object(map))
             }
         }
+    }
+
+    /// Everything that an expression reads is in scope. One that does not parse can never be known.
+    pub fn knows(&self, expression: &Expression) -> bool {
+        cached(expression).is_ok_and(|parsed| parsed.names.iter().all(|name| self.find(name).is_some()))
     }
 
     fn find(&self, name: &str) -> Option<&Shared> {

@@ -107,5 +107,6 @@ pub fn start_run(rng: &mut Rng, manifests: &[Manifest], agents: &[AgentId], now_
         inputs,
         targets: BTreeMap::from([("all".to_owned(), hosts)]),
         config: serde_json::json!({}),
+        foretold: None,
     }
 }
