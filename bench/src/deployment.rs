@@ -74,6 +74,7 @@ pub async fn start(api: &mut Api, playbook: &str, inputs: &serde_json::Value) ->
         playbook_yaml: playbook.to_owned(),
         inputs_json: inputs.to_string(),
         request_id: request_id(),
+        plan_sha256: String::new(),
     };
     let reply = api.start_run(request).await.context("the run does not start")?;
     Ok(reply.into_inner().run_id)

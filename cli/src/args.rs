@@ -52,7 +52,7 @@ pub enum Command {
     /// Make the tokens that let agents join.
     #[command(subcommand)]
     EnrollToken(EnrollToken),
-    /// Check playbooks, draw them, and bring them in and out, offline.
+    /// Check playbooks, plan and draw them, and bring them in and out.
     #[command(subcommand)]
     Playbook(Playbook),
     /// Say what a problem's code means, such as E0301, offline; without a code, list all.
@@ -206,6 +206,8 @@ pub enum Playbook {
         #[arg(long, value_name = "ID")]
         run: Option<String>,
     },
+    /// Show what a run would do, where, who must agree and what can be undone. Nothing is started.
+    Plan(PlanArgs),
     /// Keep a version of a playbook in the cluster, under the name and number that it says.
     Publish {
         /// A file, or library:NAME.
@@ -395,10 +397,11 @@ impl Settled {
     }
 }
 
+/// What would run.
 #[derive(Debug, Args)]
-pub struct Start {
-    /// A file, or library:NAME.
-    #[arg(value_name = "FILE|library:NAME")]
+pub struct PlanArgs {
+    /// A file, library:NAME, published:NAME or published:NAME@VERSION.
+    #[arg(value_name = "FILE|library:NAME|published:NAME")]
     pub playbook: String,
     /// An input. JSON where it is JSON, text otherwise.
     #[arg(short, long = "input", value_name = "NAME=VALUE")]
@@ -406,6 +409,23 @@ pub struct Start {
     /// A JSON file with an object of inputs; --input goes before it.
     #[arg(long, value_name = "FILE")]
     pub inputs_file: Option<PathBuf>,
+}
+
+/// A hash in hex, as it is printed.
+fn sha256(text: &str) -> Result<String, String> {
+    let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash
+        .then(|| text.to_ascii_lowercase())
+        .ok_or_else(|| "a plan's hash is 64 hex digits".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    pub asked: PlanArgs,
+    /// Start it only if this is its plan: the hash that `cordon playbook plan` ends in.
+    #[arg(long, value_name = "HASH", value_parser = sha256)]
+    pub plan: Option<String>,
     /// Follow it until it ends; the exit code is 1 unless it succeeded.
     #[arg(long)]
     pub watch: bool,

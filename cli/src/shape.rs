@@ -44,6 +44,7 @@ pub fn run(run: &v1::Run) -> Value {
         "id": run.id, "playbook": run.playbook, "version": run.version, "status": run.status,
         "requester": run.requester, "created_at_ms": run.created_at_ms, "ended_at_ms": run.ended_at_ms,
         "reason": run.reason, "rollback": run.rollback, "not_undone": run.not_undone, "revision": run.revision, "manifest_sha256": run.manifest_sha256,
+        "plan_sha256": run.plan_sha256,
         "inputs": parsed(&run.inputs_json), "outputs": parsed(&run.outputs_json),
         "targets": targets(&run.targets), "steps": run.steps.iter().map(step).collect::<Vec<_>>(),
         "waits": run.waits.iter().map(approval).collect::<Vec<_>>(),
@@ -67,6 +68,54 @@ pub fn targets(sets: &[v1::TargetSet]) -> Value {
     sets.iter()
         .map(|set| json!({ "name": set.name, "agent_ids": set.agent_ids }))
         .collect()
+}
+
+pub fn plan(plan: &v1::Plan) -> Value {
+    let ids = |holds: fn(&v1::PlannedHost) -> bool| -> Vec<&str> {
+        let hosts = plan.hosts.iter().filter(|host| holds(host));
+        hosts.map(|host| host.agent_id.as_str()).collect()
+    };
+    let targets: Vec<Value> = plan
+        .targets
+        .iter()
+        .map(|set| {
+            let ids: Vec<&str> = hosts_of(plan, set).map(|host| host.agent_id.as_str()).collect();
+            json!({ "name": set.name, "agent_ids": ids })
+        })
+        .collect();
+    json!({
+        "plan_sha256": plan.sha256, "playbook": plan.playbook, "version": plan.version,
+        "manifest_sha256": plan.manifest_sha256, "inputs": parsed(&plan.inputs_json), "fleet": plan.fleet,
+        "targets": targets, "offline": ids(|host| !host.online), "critical": ids(|host| host.critical),
+        "touched": ids(|host| host.touched), "above_observe": plan.above_observe,
+        "steps": plan.steps.iter().map(planned_step).collect::<Vec<_>>(), "warnings": plan.warnings,
+    })
+}
+
+/// The hosts of one of a plan's sets.
+pub fn hosts_of<'a>(
+    plan: &'a v1::Plan,
+    set: &'a v1::PlannedSet,
+) -> impl Iterator<Item = &'a v1::PlannedHost> {
+    set.hosts.iter().filter_map(|&at| plan.hosts.get(at as usize))
+}
+
+fn planned_step(step: &v1::PlannedStep) -> Value {
+    json!({
+        "name": step.name, "finally": step.finally, "kind": step.kind, "action": step.action,
+        "impact": step.impact, "runs_on": step.runs_on, "target_set": step.target_set, "tasks": step.tasks,
+        "when": step.when, "parameters": parsed(&step.parameters_json),
+        "gate": step.gate.as_ref().map(planned_gate), "undo": step.undo, "undo_action": step.undo_action,
+    })
+}
+
+fn planned_gate(gate: &v1::PlannedGate) -> Value {
+    json!({
+        "kind": if gate.question { "question" } else { "gate" }, "when": gate.when, "waits": gate.waits,
+        "of": gate.of, "roles": gate.roles, "quorum": gate.quorum, "why": gate.why,
+        "expires_ms": gate.expires_ms, "on_expiry": gate.on_expiry, "escalate_to": gate.escalate_to,
+        "not_requester": gate.not_requester, "people": gate.people, "people_later": gate.people_later,
+    })
 }
 
 fn step(step: &v1::Step) -> Value {
@@ -144,6 +193,7 @@ pub fn approval(approval: &v1::Approval) -> Value {
         "id": approval.id, "kind": approval.kind, "status": approval.status, "run_id": approval.run_id,
         "playbook": approval.playbook, "version": approval.version, "requester": approval.requester,
         "step": approval.step, "action": approval.action, "impact": approval.impact, "binding": approval.binding,
+        "plan_sha256": approval.plan_sha256,
         "roles": approval.roles, "quorum": approval.quorum, "missing": approval.missing,
         "not_requester": approval.not_requester, "created_at_ms": approval.created_at_ms,
         "expires_at_ms": approval.expires_at_ms, "ended_at_ms": approval.ended_at_ms,

@@ -164,6 +164,7 @@ async fn start(cluster: &Cluster, at: usize, playbook: &str) -> String {
         playbook_yaml: playbook.into(),
         inputs_json: "{}".into(),
         request_id: uuid::Uuid::now_v7().to_string(),
+        plan_sha256: String::new(),
     };
     retry(async || operator.clone().start_run(request.clone()).await)
         .await

@@ -213,6 +213,7 @@ async fn the_leader_without_room_is_named_by_whoever_is_asked() {
         playbook_yaml: COLLECT.into(),
         inputs_json: serde_json::json!({"hosts": [&agent.id]}).to_string(),
         request_id: uuid::Uuid::now_v7().to_string(),
+        plan_sha256: String::new(),
     };
     for at in [other, full] {
         let refused = cluster.operator(at).await.start_run(asked()).await.unwrap_err();
@@ -256,6 +257,7 @@ async fn a_disk_without_room_refuses_runs_and_evidence_and_nothing_else() {
                 playbook_yaml: COLLECT.into(),
                 inputs_json: serde_json::json!({"hosts": ["web-1"]}).to_string(),
                 request_id: uuid::Uuid::now_v7().to_string(),
+                plan_sha256: String::new(),
             };
             // The leader may not be elected yet.
             match operator.start_run(asked).await {

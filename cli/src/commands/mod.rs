@@ -12,6 +12,7 @@ mod enroll_token;
 mod evidence;
 mod explain;
 mod offline;
+mod plan;
 mod playbook;
 mod published;
 mod role;
@@ -60,6 +61,9 @@ pub fn run(cli: Cli) -> Result<u8> {
         }) => online(global, async |mut client| {
             let run = run::get(&mut client, id).await?;
             playbook::graph(out, &playbook, format, Some(&run))
+        }),
+        Command::Playbook(Playbook::Plan(args)) => online(global, async |mut client| {
+            plan::plan(out, &mut client, &args).await
         }),
         Command::Playbook(Playbook::Publish { playbook, note }) => online(global, async |mut client| {
             published::publish(out, &mut client, &playbook, note).await

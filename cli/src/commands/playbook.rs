@@ -4,17 +4,16 @@ use std::path::Path;
 
 use playbook::{
     Problem, Problems,
-    manifest::{Kind, Manifest, Type},
+    manifest::{Manifest, Type},
 };
 use proto::v1;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     args::GraphFormat,
     error::{CliError, Result},
     exit_codes,
     output::{Format, Output, clean},
-    shape,
 };
 
 /// What a name of the library begins with.
@@ -117,44 +116,24 @@ pub fn read(name: &str) -> Result<String> {
     CliError::read("read the playbook", Path::new(name))
 }
 
-/// What is known of a playbook before it is sent.
-pub struct Checked {
-    manifest: Manifest,
-    /// The actions that do more than observe, each with its impact, for people.
-    pub above_observe: Vec<String>,
-}
+/// A playbook that compiles, before it is sent.
+pub struct Checked(Manifest);
 
 /// Compiles a playbook here, so that its problems show before anything is asked of the cluster.
 ///
 /// # Errors
 /// All of its problems.
 pub fn check(name: &str, yaml: &str) -> Result<Checked> {
-    let manifest = playbook::compile(yaml)
-        .map_err(|problems| invalid(name, &problems))?
-        .manifest;
-    let mut above_observe = Vec::new();
-    for step in manifest.steps.iter().chain(&manifest.finally) {
-        let Kind::Do { action, .. } = &step.kind else {
-            continue;
-        };
-        // What this command's catalogue does not know may do anything.
-        let impact = catalogue::find(action).map_or("unknown", |action| action.impact.as_str());
-        let what = format!("{action}: {impact}");
-        if impact != "observe" && !above_observe.contains(&what) {
-            above_observe.push(what);
-        }
-    }
-    Ok(Checked {
-        manifest,
-        above_observe,
-    })
+    playbook::compile(yaml)
+        .map(|compiled| Checked(compiled.manifest))
+        .map_err(|problems| invalid(name, &problems))
 }
 
 impl Checked {
     /// The value of an input as it was typed. What is text by its type stays as it is, so that an id of digits
     /// needs no quotes; everything else, and what is not declared, is JSON where it is JSON.
     pub fn input_value(&self, name: &str, text: &str) -> Value {
-        let mut kind = self.manifest.inputs.get(name).map(|input| &input.kind);
+        let mut kind = self.0.inputs.get(name).map(|input| &input.kind);
         if let Some(Type::List(inner)) = kind
             && !text.starts_with('[')
         {
@@ -174,33 +153,7 @@ impl Checked {
 
     /// Whether an input takes a list, so that one value of it is a list of one.
     pub fn takes_list(&self, name: &str) -> bool {
-        matches!(self.manifest.inputs.get(name), Some(input) if matches!(input.kind, Type::List(_)))
-    }
-
-    /// How many hosts the run would touch, with the fleet as it is now. The cluster resolves them again.
-    ///
-    /// # Errors
-    /// When the inputs or the target sets do not hold.
-    pub fn count_hosts(&self, inputs: &Map<String, Value>, agents: &[v1::Agent]) -> Result<usize> {
-        let name = &self.manifest.playbook;
-        let bound = playbook::bind_inputs(&self.manifest, &Value::Object(inputs.clone()))
-            .map_err(|problems| invalid(name, &problems))?;
-        let agents: Vec<Value> = agents
-            .iter()
-            .filter(|agent| !agent.revoked)
-            .map(|agent| {
-                json!({
-                    "id": agent.id, "online": agent.online, "labels": agent.labels,
-                    "facts": shape::parsed(&agent.facts_json), "version": agent.version,
-                })
-            })
-            .collect();
-        let sets = playbook::resolve_targets(&self.manifest, &bound, &json!({}), &agents)
-            .map_err(|problems| invalid(name, &problems))?;
-        let mut hosts: Vec<&String> = sets.values().flatten().collect();
-        hosts.sort();
-        hosts.dedup();
-        Ok(hosts.len())
+        matches!(self.0.inputs.get(name), Some(input) if matches!(input.kind, Type::List(_)))
     }
 }
 

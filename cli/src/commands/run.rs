@@ -1,12 +1,12 @@
 //! `run start|list|show|watch`. (What is done to a run that was started is in `control`.)
 
 use proto::v1::{self, GetRunRequest, ListRunsRequest, ListTasksRequest, StartRunRequest};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::{
     confirm::{ask, can_ask},
     control::control,
-    playbook::{Checked, check},
+    plan,
     watch::{counts_text, watch},
 };
 use crate::{
@@ -32,21 +32,36 @@ pub async fn run(out: Output, client: &mut Client, command: Run) -> Result<u8> {
 }
 
 async fn start(out: Output, client: &mut Client, args: Start) -> Result<u8> {
-    let yaml = super::published::text(client, &args.playbook).await?;
-    let checked = check(&args.playbook, &yaml)?;
-    let inputs = inputs(&args, &checked)?;
-    if !args.confirm {
-        confirm(client, &checked, &inputs).await?;
+    let asked = plan::asked(client, &args.asked).await?;
+    let plan = plan::draw(client, &asked).await?;
+    let asks = !args.confirm && !plan.above_observe.is_empty();
+    let shown = asks || out.format == Format::Table;
+    if shown {
+        tell(plan::in_words(out, &plan).trim_end());
+    }
+    if let Some(expected) = args.plan.filter(|expected| *expected != plan.sha256) {
+        let what = format!(
+            "the plan has changed: what would run now is {}, and {expected} was asked for",
+            plan.sha256
+        );
+        return Err(CliError::new(exit_codes::REFUSED, what).with_hint(
+            "compare it with what was approved; if it is right, have this one approved and give its hash",
+        ));
+    }
+    if asks {
+        confirm(&plan)?;
     }
     let request = StartRunRequest {
-        playbook_yaml: yaml,
-        inputs_json: Value::Object(inputs).to_string(),
+        playbook_yaml: asked.yaml,
+        inputs_json: asked.inputs_json,
         request_id: request_id(),
+        // What was shown is what runs, also where nobody named its hash.
+        plan_sha256: plan.sha256,
     };
     let reply = client
         .call(async |mut api| api.start_run(request.clone()).await)
         .await?;
-    for warning in &reply.warnings {
+    for warning in reply.warnings.iter().filter(|_| !shown) {
         tell(format_args!("warning: {}", clean(warning)));
     }
     let hosts: Vec<String> = reply
@@ -60,7 +75,7 @@ async fn start(out: Output, client: &mut Client, args: Start) -> Result<u8> {
         clean(&hosts.join(", "))
     );
     let value = json!({
-        "run_id": reply.run_id, "manifest_sha256": reply.manifest_sha256,
+        "run_id": reply.run_id, "manifest_sha256": reply.manifest_sha256, "plan_sha256": reply.plan_sha256,
         "targets": shape::targets(&reply.targets), "warnings": reply.warnings,
     });
     // With --watch one document is promised by `json`: the run as it ended.
@@ -76,73 +91,32 @@ async fn start(out: Output, client: &mut Client, args: Start) -> Result<u8> {
 
 /// Asks before a run that does more than observe: the number of hosts must be typed, so that nobody says yes
 /// to a fleet by habit. Where nobody can be asked, `--confirm` is the answer.
-async fn confirm(client: &mut Client, checked: &Checked, inputs: &Map<String, Value>) -> Result<()> {
-    if checked.above_observe.is_empty() {
-        return Ok(());
-    }
+fn confirm(plan: &v1::Plan) -> Result<()> {
+    let what = plan.above_observe.join(", ");
     let refusal = |why: &str| {
         CliError::new(
             exit_codes::REFUSED,
-            format!(
-                "this run does more than observe ({}), and {why}",
-                checked.above_observe.join(", ")
-            ),
+            format!("this run does more than observe ({what}), and {why}"),
         )
-        .with_hint("give --confirm if it is meant")
+        .with_hint(
+            "read the plan; give --confirm if it is meant, and --plan HASH so that nothing else is started",
+        )
     };
     if !can_ask() {
         return Err(refusal("there is no terminal to confirm it on"));
     }
-    let agents = super::agent::all(client, false).await?;
-    let hosts = checked.count_hosts(inputs, &agents)?;
-    let question = format!(
-        "This run does more than observe ({}) on {hosts} of {} hosts.\nType the number of hosts to go on: ",
-        checked.above_observe.join(", "),
-        agents.len()
-    );
-    match ask(&question)? == hosts.to_string() {
-        true => Ok(()),
-        false => Err(refusal("another number was typed")),
-    }
-}
-
-/// The inputs of the file, then those of the command line over them. An input given several times is a list.
-fn inputs(args: &Start, checked: &Checked) -> Result<Map<String, Value>> {
-    let mut inputs = match &args.inputs_file {
-        None => Map::new(),
-        Some(path) => {
-            let text = CliError::read("read", path)?;
-            serde_json::from_str(&text).map_err(|error| {
-                CliError::invalid(format!(
-                    "{} is not a JSON object of inputs: {error}",
-                    path.display()
-                ))
-                .with_hint("write {\"name\": value, ...}")
-            })?
+    let (answer, places) = match plan.hosts.iter().filter(|host| host.touched).count() {
+        0 => ("yes".to_owned(), "on no host.\nType yes".to_owned()),
+        touched => {
+            let places = format!("on {touched} of {} hosts.\nType the number of hosts", plan.fleet);
+            (touched.to_string(), places)
         }
     };
-    let mut given: Vec<(String, Vec<Value>)> = Vec::new();
-    for text in &args.inputs {
-        let (name, value) = text
-            .split_once('=')
-            .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(|| CliError::new(exit_codes::USAGE, format!("`{text}` is not NAME=VALUE")))?;
-        let value = checked.input_value(name, value);
-        match given.iter_mut().find(|(known, _)| known == name) {
-            Some((_, values)) => values.push(value),
-            None => given.push((name.to_owned(), vec![value])),
-        }
+    let question = format!("This run does more than observe ({what}) {places} to go on: ");
+    match ask(&question)? == answer {
+        true => Ok(()),
+        false => Err(refusal("something else was typed")),
     }
-    for (name, mut values) in given {
-        let wrapped = values[0].is_array() || !checked.takes_list(&name);
-        let value = if values.len() == 1 && wrapped {
-            values.remove(0)
-        } else {
-            Value::Array(values)
-        };
-        inputs.insert(name, value);
-    }
-    Ok(inputs)
 }
 
 async fn list(out: Output, client: &mut Client, limit: u32, active_only: bool) -> Result<u8> {
@@ -216,6 +190,7 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
         ("started", moment(run.created_at_ms)),
         ("ended", moment(run.ended_at_ms)),
         ("manifest", run.manifest_sha256.clone()),
+        ("plan", run.plan_sha256.clone()),
         ("inputs", run.inputs_json.clone()),
         ("outputs", run.outputs_json.clone()),
     ]);

@@ -53,6 +53,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/cordon.v1.OperatorService/CreateEnrollToken", &[Admin]),
     ("/cordon.v1.OperatorService/ListEnrollTokens", &[Admin]),
     ("/cordon.v1.OperatorService/RevokeEnrollToken", &[Admin]),
+    ("/cordon.v1.OperatorService/PlanRun", EVERY_OPERATOR),
     ("/cordon.v1.OperatorService/StartRun", &[Responder]),
     ("/cordon.v1.OperatorService/ListRuns", EVERY_OPERATOR),
     ("/cordon.v1.OperatorService/GetRun", EVERY_OPERATOR),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine::command::Custody;
+use engine::id::Digest;
 use engine::state::agents::Agent;
 use engine::state::approvals::Approval;
 use engine::state::audit::AuditRecord;
@@ -86,6 +87,7 @@ pub fn run(state: &State, run: &Run, detail: Detail) -> v1::Run {
         reason: run.reason.clone(),
         revision: run.revision,
         manifest_sha256: run.manifest_hash.to_string(),
+        plan_sha256: hash(run.plan_hash),
         targets: if full { targets(run) } else { Vec::new() },
         waits: state
             .approvals_waiting(run.id)
@@ -222,6 +224,7 @@ pub fn approval(state: &State, approval: &Approval, detail: Detail) -> v1::Appro
             .unwrap_or_default(),
         now_ms: state.now().0,
         on_hosts: shared.is_some_and(|shared| !shared.is_call()),
+        plan_sha256: hash(run.and_then(|run| run.plan_hash)),
     }
 }
 
@@ -316,6 +319,11 @@ pub fn audit(record: &AuditRecord) -> v1::AuditRecord {
         detail_json: record.detail.clone(),
         hash: record.hash.to_string(),
     }
+}
+
+/// A hash as hex; empty where there is none.
+pub fn hash(hash: Option<Digest>) -> String {
+    hash.map(|hash| hash.to_string()).unwrap_or_default()
 }
 
 fn time(at: Option<Timestamp>) -> u64 {

@@ -39,20 +39,8 @@ pub enum ApiError {
     #[error("the answer is not what is asked for:\n{0}")]
     Form(String),
     /// A set that decides where something above `collect` is done goes by what hosts say of themselves.
-    #[error(
-        "the target set {set} selects by agent.facts, which each host reports of itself, and step {step} ({action}, {impact}) acts on it: \
-         a host could choose to be, or not to be, in it"
-    )]
-    FactsDecide {
-        /// The target set.
-        set: String,
-        /// A step that uses it.
-        step: String,
-        /// What the step does.
-        action: String,
-        /// And how grave that is.
-        impact: &'static str,
-    },
+    #[error(transparent)]
+    FactsDecide(engine::plan::PlanError),
     /// Nothing of that name.
     #[error("there is no {what} {name}")]
     NotFound {
@@ -148,7 +136,7 @@ fn describe(error: &ApiError) -> (Code, &'static str, &'static str) {
             "form",
             "correct the fields that are named; `cordon approval show` lists them with their types",
         ),
-        ApiError::FactsDecide { .. } => (
+        ApiError::FactsDecide(_) => (
             Code::InvalidArgument,
             "facts_decide",
             "select by agent.id or agent.labels, which administrators set, or list the hosts",
@@ -262,6 +250,11 @@ fn describe_refusal(refusal: &Refusal) -> (Code, &'static str, &'static str) {
             Code::ResourceExhausted,
             "limit",
             "stay under the limit that is named",
+        ),
+        Refusal::OtherPlan { .. } => (
+            Code::FailedPrecondition,
+            "plan_changed",
+            "look at what would run now with `cordon playbook plan`, have that approved, and give its hash",
         ),
         Refusal::Answer(refusal) => describe_answer(refusal),
         Refusal::Own(_) => (

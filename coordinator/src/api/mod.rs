@@ -10,3 +10,4 @@ pub mod error;
 pub mod limits;
 pub mod operator;
 pub mod peers;
+mod plan;

@@ -378,6 +378,7 @@ pub async fn start_run(
         playbook_yaml: playbook_yaml.into(),
         inputs_json: serde_json::json!({"hosts": hosts}).to_string(),
         request_id: uuid::Uuid::now_v7().to_string(),
+        plan_sha256: String::new(),
     };
     let reply = retry(async || operator.clone().start_run(request.clone()).await).await;
     assert_eq!(reply.targets[0].agent_ids, hosts);

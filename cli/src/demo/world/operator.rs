@@ -177,6 +177,7 @@ impl OperatorClient {
             playbook_yaml: playbook_yaml.to_owned(),
             inputs_json: inputs.to_string(),
             request_id: request_id(),
+            plan_sha256: String::new(),
         };
         self.call("StartRun", async |mut api| api.start_run(request.clone()).await)
             .await

@@ -6,6 +6,7 @@ mod audit;
 mod cluster;
 mod control;
 mod evidence;
+mod plans;
 mod playbooks;
 mod roles;
 mod rollback;
@@ -13,11 +14,14 @@ mod runs;
 mod tokens;
 mod watch;
 
+use std::sync::Arc;
+
 use engine::id::RequestId;
 use engine::{Actor, Command, Envelope, Reply};
 use futures::stream::BoxStream;
 use proto::v1;
 use proto::v1::operator_service_server::OperatorService;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::auth;
@@ -32,11 +36,16 @@ const PAGE_DEFAULT: usize = 100;
 /// And when a large one is.
 const PAGE_MAX: usize = 1_000;
 
+/// Plans that are drawn at once on one node.
+const PLANS_DRAWN_MAX: usize = 2;
+
 /// The operators' service.
 pub struct Operators {
     control: Control,
     evidence: Evidence,
     about: About,
+    /// Drawing a plan over a large fleet takes a processor for seconds: so many at once, others wait.
+    drawing: Arc<Semaphore>,
 }
 
 /// What does not change while a node runs.
@@ -58,6 +67,7 @@ impl Operators {
             control,
             evidence,
             about,
+            drawing: Arc::new(Semaphore::new(PLANS_DRAWN_MAX)),
         }
     }
 
@@ -193,6 +203,7 @@ service! {
     revoke_agent(RevokeAgentRequest) -> RevokeAgentReply;
     create_enroll_token(CreateEnrollTokenRequest) -> CreateEnrollTokenReply;
     revoke_enroll_token(RevokeEnrollTokenRequest) -> RevokeEnrollTokenReply;
+    plan_run(PlanRunRequest) -> Plan;
     start_run(StartRunRequest) -> StartRunReply;
     list_runs(ListRunsRequest) -> ListRunsReply;
     get_run(GetRunRequest) -> Run;
