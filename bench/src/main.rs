@@ -12,8 +12,10 @@ mod disk;
 mod failover;
 mod fanout;
 mod memory;
+mod plan;
 mod steps;
 mod swarm;
+mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,6 +90,21 @@ enum Bench {
         #[arg(long, value_name = "FILE")]
         agent: Option<PathBuf>,
     },
+    /// Planning a run over a fleet, in this process: engine only.
+    Plan {
+        /// Agents, one measurement each.
+        #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000])]
+        agents: Vec<usize>,
+        /// Plans of each.
+        #[arg(long, default_value_t = 10)]
+        rounds: usize,
+    },
+    /// Validating and compiling each example and each playbook of the library, in this process.
+    Validate {
+        /// Times that each is compiled.
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
+    },
     /// SIGKILL of the leader to the next task that is done.
     Failover {
         /// Agents that are kept at work.
@@ -129,6 +146,8 @@ fn main() -> anyhow::Result<ExitCode> {
                 settle_s,
                 agent,
             } => Box::pin(memory::run(agents, Duration::from_secs(settle_s), agent)).await,
+            Bench::Plan { agents, rounds } => plan::run(&agents, rounds),
+            Bench::Validate { rounds } => validate::run(rounds),
             Bench::Failover { agents, rounds } => Box::pin(failover::run(agents, rounds)).await,
         }
     })?;
