@@ -27,7 +27,12 @@ impl World {
                 let same = self.shown.replace(plan.hash) == Some(plan.hash);
                 in_words(&plan, same)
             }
-            Err(why) => format!("  no plan: {why}\n"),
+            Err(why) => {
+                // A blank line would be one of the script's own.
+                let why = why.to_string();
+                let lines: Vec<_> = why.lines().filter(|line| !line.trim().is_empty()).collect();
+                format!("  no plan: {}\n", lines.join("\n"))
+            }
         };
         self.out.push_str(&words);
     }
