@@ -278,6 +278,9 @@ fn in_words(approval: &v1::Approval) -> String {
         "Run {}, started by {}",
         approval.run_id, approval.requester
     ));
+    if !approval.plan_sha256.is_empty() {
+        say(format!("Plan {}", approval.plan_sha256));
+    }
     say(String::new());
     if approval.kind == "question" {
         question(approval, &mut say);
