@@ -32,10 +32,12 @@ use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"CORDONST";
 /// The newest that this build reads.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Of a state with a run of which something is undone: it has more steps than its manifest, and may be rolling back.
 /// An older reader, which knows neither, refuses it as newer than itself; it still reads every other state.
 const VERSION_UNDO: u32 = 2;
+/// Of a state with a run that has a plan hash: an older reader would drop it, and bind its approvals otherwise.
+const VERSION_PLANNED: u32 = 3;
 /// Of every other state.
 const VERSION_PLAIN: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 32;
@@ -120,10 +122,12 @@ impl State {
 
     /// The least that a reader must know to read this state.
     fn version(&self) -> u32 {
-        match self.runs.iter().all(|run| run.undo.is_nothing()) {
-            true => VERSION_PLAIN,
-            false => VERSION_UNDO,
-        }
+        let of = |run: &Run| match (run.plan_hash, run.undo.is_nothing()) {
+            (Some(_), _) => VERSION_PLANNED,
+            (None, false) => VERSION_UNDO,
+            (None, true) => VERSION_PLAIN,
+        };
+        self.runs.iter().map(of).max().unwrap_or(VERSION_PLAIN)
     }
 
     /// Reads a snapshot of this version or an older one.

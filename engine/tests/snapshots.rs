@@ -44,9 +44,35 @@ fn a_rollback_makes_the_snapshot_one_that_older_readers_refuse() {
         assert_eq!(State::decode(&bytes).expect("it can be read"), world.state);
     }
     let mut newer = world.state.encode();
-    newer[8..12].copy_from_slice(&3u32.to_be_bytes());
+    newer[8..12].copy_from_slice(&4u32.to_be_bytes());
     match State::decode(&newer) {
-        Err(SnapshotError::Version { found, supported }) => assert_eq!((found, supported), (3, 2)),
+        Err(SnapshotError::Version { found, supported }) => assert_eq!((found, supported), (4, 3)),
         other => panic!("it is of a newer version: {other:?}"),
     }
+}
+
+#[test]
+fn a_plan_hash_is_not_lost_by_a_reader_that_does_not_know_it() {
+    let mut world = World::with_agents(1);
+    for line in [
+        "| playbook: p",
+        "| version: 1",
+        "| targets: {all: {select: 'agent.id != \"\"'}}",
+        "| steps:",
+        "|   look: {do: host.info, targets: all}",
+        "yaml p",
+        "start r p",
+    ] {
+        world.line(line);
+    }
+    let planned = |state: &State| state.active_runs().next().and_then(|run| run.plan_hash);
+    assert_eq!(
+        planned(&world.state),
+        Some(world.drawn("p").expect("a plan").hash)
+    );
+    let bytes = world.state.encode();
+    assert_eq!(version(&bytes), 3);
+    let read = State::decode(&bytes).expect("it can be read");
+    assert_eq!(planned(&read), planned(&world.state));
+    assert_eq!(read, world.state);
 }

@@ -4,7 +4,7 @@
 //! expressions, so it is for the node that is asked, never for `apply`. [`Plan::start`] makes the command that starts
 //! exactly that plan; `apply` computes the hash again over what the command carries and what the state then says of
 //! the targets, keeps it with the run, and refuses where another one was expected
-//! (docs/adr/0025-a-plan-is-named-by-its-hash.md).
+//! (docs/adr/0026-a-plan-is-named-by-its-hash.md).
 
 pub(crate) mod gate;
 mod ground;
@@ -139,14 +139,14 @@ pub fn draw(
         .map(|number| step::of(&manifest, number, hosts_of(number), &scope, ground, requester))
         .collect();
     let manifest_hash: Digest = manifest.sha256().parse().expect("a SHA-256 in hex");
-    let foreseen: Vec<_> = steps.iter().map(PlannedStep::foreseen).collect();
+    let foretold = Foretold::of(&manifest, None);
     let frozen = Frozen {
         manifest: &manifest,
         manifest_hash,
         inputs: &inputs,
         config: &config,
         targets: &targets,
-        steps: &foreseen,
+        steps: &foretold.steps,
     };
     let hash = frozen.hash(|id| ground.labels(id), ground.fleet);
     let hosts = hosts(&targets, &steps, ground);
@@ -184,14 +184,22 @@ impl Plan {
         StartRun {
             run,
             manifest_hash: self.manifest_hash,
-            foretold: Some(Foretold {
-                steps: self.steps.iter().map(PlannedStep::foreseen).collect(),
-                expected,
-            }),
+            foretold: Some(Foretold::of(&self.manifest, expected)),
             manifest: self.manifest,
             inputs: self.inputs,
             targets: self.targets,
             config: self.config,
+        }
+    }
+}
+
+impl Foretold {
+    /// What the catalogue of this build says of a manifest's steps; `expected`: the hash of the plan that people saw.
+    pub fn of(manifest: &Manifest, expected: Option<Digest>) -> Foretold {
+        let declared = manifest.steps.iter().chain(&manifest.finally);
+        Foretold {
+            steps: declared.map(Foreseen::of).collect(),
+            expected,
         }
     }
 }

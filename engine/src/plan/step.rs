@@ -79,14 +79,6 @@ impl Undo {
 }
 
 impl PlannedStep {
-    /// What is kept of it with the run.
-    pub(super) fn foreseen(&self) -> Foreseen {
-        Foreseen {
-            impact: self.impact.unwrap_or(Impact::Observe),
-            undo: self.undo.action().map(str::to_owned),
-        }
-    }
-
     /// It does more than observe, as far as this plan can say.
     pub fn is_grave(&self) -> bool {
         self.kind == "playbook" || self.impact.is_some_and(|impact| impact > Impact::Observe)
@@ -133,30 +125,26 @@ pub(super) fn of(
     let declared = manifest
         .step(number)
         .expect("the caller counts the manifest's steps");
+    let (impact, undo) = weigh(declared);
     let mut step = PlannedStep {
         name: declared.name.clone(),
         is_finally,
         kind: declared.kind.name(),
         action: String::new(),
-        impact: None,
+        impact,
         runs_on: None,
         set: set_of(declared).unwrap_or_default().to_owned(),
         tasks: None,
         when: declared.when.as_ref().map(as_written),
         parameters: Value::Object(Map::new()),
         gate: None,
-        undo: Undo::Needless,
+        undo,
     };
     match &declared.kind {
         Kind::Do { action, with } => {
-            let known = catalogue::find(action);
-            // What this build does not know may do anything.
-            let impact = known.map_or(Impact::Configure, |known| known.impact);
             step.action.clone_from(action);
-            step.impact = Some(impact);
-            step.runs_on = known.map(|known| known.runs_on);
+            step.runs_on = catalogue::find(action).map(|known| known.runs_on);
             step.parameters = shown(with, scope);
-            step.undo = undo(declared, impact, known.and_then(|known| known.inverse));
             step.tasks = match &declared.over {
                 Over::Targets(_) => Some(hosts.len()),
                 Over::Once => Some(1),
@@ -165,11 +153,11 @@ pub(super) fn of(
             step.gate = declared
                 .gate
                 .as_ref()
-                .map(|gate| of_gate(declared, gate, impact, hosts, scope, ground, requester));
+                .zip(impact)
+                .map(|(gate, impact)| of_gate(declared, gate, impact, hosts, scope, ground, requester));
         }
         Kind::Notify { to, severity, text } => {
             step.action = NOTIFY.to_owned();
-            step.impact = Some(Impact::Observe);
             step.runs_on = Some(RunsOn::Coordinator);
             step.tasks = Some(to.len());
             let mut with = std::collections::BTreeMap::from([
@@ -194,11 +182,39 @@ pub(super) fn of(
                 None => format!("{name}, the newest version"),
             };
             step.parameters = shown(with, scope);
-            step.undo = Undo::Impossible;
         }
         Kind::Decide { .. } | Kind::Score { .. } | Kind::WaitEvent { .. } => {}
     }
     step
+}
+
+/// What a step does at worst and what takes it back, as the catalogue of this build says.
+fn weigh(declared: &Step) -> (Option<Impact>, Undo) {
+    match &declared.kind {
+        Kind::Do { action, .. } => {
+            let known = catalogue::find(action);
+            // What this build does not know may do anything.
+            let impact = known.map_or(Impact::Configure, |known| known.impact);
+            let inverse = known.and_then(|known| known.inverse);
+            (Some(impact), undo(declared, impact, inverse))
+        }
+        Kind::Notify { .. } => (Some(Impact::Observe), Undo::Needless),
+        Kind::Playbook { .. } => (None, Undo::Impossible),
+        Kind::Decide { .. } | Kind::Score { .. } | Kind::Ask { .. } | Kind::WaitEvent { .. } => {
+            (None, Undo::Needless)
+        }
+    }
+}
+
+impl Foreseen {
+    /// What the catalogue of this build says of a step.
+    pub fn of(declared: &Step) -> Foreseen {
+        let (impact, undo) = weigh(declared);
+        Foreseen {
+            impact: impact.unwrap_or(Impact::Observe),
+            undo: undo.action().map(str::to_owned),
+        }
+    }
 }
 
 fn undo(declared: &Step, impact: Impact, inverse: Option<&str>) -> Undo {

@@ -116,7 +116,7 @@ fn what_hosts_decide_themselves_is_not_in_the_hash() {
 fn the_catalogue_that_the_plan_was_drawn_with_is_in_the_hash() {
     let plan = planned(CONTAIN, &json!({}), &ground()).expect("a plan");
     let hash_with = |change: &dyn Fn(&mut Foreseen)| {
-        let mut steps: Vec<_> = plan.steps.iter().map(PlannedStep::foreseen).collect();
+        let mut steps = Foretold::of(&plan.manifest, None).steps;
         change(&mut steps[1]);
         let frozen = Frozen {
             manifest: &plan.manifest,

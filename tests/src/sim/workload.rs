@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::command::StartRun;
 use engine::id::{AgentId, RunId};
+use engine::plan::Foretold;
 use playbook::manifest::Manifest;
 
 use super::rng::Rng;
@@ -103,10 +104,10 @@ pub fn start_run(rng: &mut Rng, manifests: &[Manifest], agents: &[AgentId], now_
     StartRun {
         run: RunId(rng.uuid(now_ms)),
         manifest_hash: manifest.sha256().parse().expect("a SHA-256 in hex"),
+        foretold: Some(Foretold::of(&manifest, None)),
         manifest,
         inputs,
         targets: BTreeMap::from([("all".to_owned(), hosts)]),
         config: serde_json::json!({}),
-        foretold: None,
     }
 }
