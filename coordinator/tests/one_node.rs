@@ -275,3 +275,89 @@ async fn a_published_playbook_stays_as_it_is() {
         .unwrap_err();
     assert_eq!(none.code(), Code::NotFound);
 }
+
+/// What it does is undone by its `compensate`.
+const UNDONE: &str = "
+playbook: undone
+version: 1
+inputs:
+  hosts: {type: list<host>, min: 1}
+targets:
+  all: {hosts: '${inputs.hosts}'}
+steps:
+  look:
+    targets: all
+    do: process.list
+    with: {}
+    compensate: {do: host.release, with: {reason: 'undo of ${run.id}'}}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_does_what_was_shown_or_nothing() {
+    let cluster = Cluster::start(1);
+    let agent = cluster.enroll(0, "web-1").await;
+    let mut session = agent.attach(&cluster.agent_endpoint(0)).await;
+    let mut operator = cluster.operator(0).await;
+    let run_id = start_run(&mut operator, UNDONE, &["web-1"]).await;
+    let roll_back = |plan_sha256: &str, revision: u64| v1::RollbackRunRequest {
+        run_id: run_id.clone(),
+        reason: "test".into(),
+        plan_sha256: plan_sha256.into(),
+        revision,
+        request_id: uuid::Uuid::now_v7().to_string(),
+    };
+    let plan = v1::PlanRollbackRequest {
+        run_id: run_id.clone(),
+    };
+    let key = session.assignment().await.key.unwrap();
+    let early = operator.rollback_run(roll_back("", 0)).await.unwrap_err();
+    assert!(early.message().contains("only what is over"), "{early:?}");
+    let before = operator.plan_rollback(plan.clone()).await.unwrap().into_inner();
+    assert!(before.undo.is_empty(), "nothing was done yet");
+    session.succeed(&key, NO_PROCESSES).await;
+    run_to_end(&mut operator, &run_id).await;
+
+    let shown = operator.plan_rollback(plan.clone()).await.unwrap().into_inner();
+    assert_eq!((shown.undo.len(), shown.undo[0].tasks_total), (1, 1));
+    assert_eq!(shown.undo[0].action, "host.release");
+    let task = &shown.undo[0].tasks[0];
+    assert_eq!(task.agent_id, "web-1");
+    assert_eq!(
+        task.parameters_json,
+        format!("{{\"reason\":\"undo of {run_id}\"}}")
+    );
+    let now = (shown.plan_sha256.as_str(), shown.revision);
+    for (plan, revision) in [
+        ("", now.1),
+        (&before.plan_sha256, now.1),
+        (now.0, before.revision),
+    ] {
+        let refused = operator
+            .rollback_run(roll_back(plan, revision))
+            .await
+            .unwrap_err();
+        assert!(refused.message().contains("look again"), "{refused:?}");
+    }
+
+    let asked = roll_back(now.0, now.1);
+    let told = operator.rollback_run(asked.clone()).await.unwrap().into_inner();
+    assert_eq!(told.status, "rolling_back");
+    // A lost answer is asked for again, though another plan would be shown by now.
+    operator.rollback_run(asked).await.unwrap();
+    let assign = session.assignment().await;
+    let key = assign.key.unwrap();
+    assert_eq!(
+        (key.step.as_str(), assign.action.as_str()),
+        ("undo-look", "host.release")
+    );
+    let released = "{\"released\":true,\"was_isolated\":true,\"foreign_edits\":[]}";
+    session.succeed(&key, released).await;
+    let run = run_to_end(&mut operator, &run_id).await;
+    assert_eq!(
+        (run.status.as_str(), run.rollback.as_str()),
+        ("succeeded", "succeeded")
+    );
+    assert_eq!(run.steps[1].about, "look");
+    let nothing = operator.rollback_run(roll_back(now.0, now.1)).await.unwrap_err();
+    assert!(nothing.message().contains("nothing of run"), "{nothing:?}");
+}

@@ -28,6 +28,7 @@ pub async fn rollback(
         run_id: id.clone(),
         reason,
         plan_sha256: plan.plan_sha256.clone(),
+        revision: plan.revision,
         request_id: request_id(),
     };
     let call = async |mut api: Api| api.rollback_run(request.clone()).await;

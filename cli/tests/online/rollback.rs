@@ -35,6 +35,7 @@ fn undo() -> PlanRollbackReply {
             },
         ],
         plan_sha256: "ab".repeat(32),
+        revision: 7,
     }
 }
 
@@ -88,6 +89,7 @@ async fn a_rollback_shows_what_it_does_and_does_that_or_nothing() {
         "ab".repeat(32),
         "it names what was shown"
     );
+    assert_eq!(asked.rollbacks[0].revision, 7);
     assert!(asked.cancels[0].rollback);
 }
 

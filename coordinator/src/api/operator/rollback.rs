@@ -18,9 +18,12 @@ impl Operators {
         asked: v1::PlanRollbackRequest,
     ) -> Result<v1::PlanRollbackReply, ApiError> {
         let run: RunId = parse("run_id", &asked.run_id)?;
-        let plan = |state: &engine::State| state.run(&run).map(|run| undo_plan(state, run));
+        let plan = |state: &engine::State| {
+            let run = state.run(&run)?;
+            Some((undo_plan(state, run), run.revision))
+        };
         let plan = self.control.query(plan).await?;
-        let plan = plan.ok_or_else(|| not_found("run", run))?;
+        let (plan, revision) = plan.ok_or_else(|| not_found("run", run))?;
         let plan_sha256 = hash_of(&plan);
         // The first tasks of all; how many there are is told of each step.
         let all = (0..)
@@ -43,6 +46,7 @@ impl Operators {
         Ok(v1::PlanRollbackReply {
             undo: plan.iter().zip(tasks).map(undo).collect(),
             plan_sha256,
+            revision,
         })
     }
 
@@ -56,12 +60,10 @@ impl Operators {
         let plan = |state: &engine::State| {
             // What was answered gets its answer again, though the plan is another by now.
             let again = request.is_some_and(|request| state.has_answered(&request));
-            let found = state.run(&run).ok_or_else(|| not_found("run", run))?;
-            let plan = (!again && found.status.is_end()).then(|| undo_plan(state, found));
-            Ok::<_, ApiError>((plan, found.revision))
+            let found = state.run(&run).filter(|run| !again && run.status.is_end());
+            found.map(|run| undo_plan(state, run))
         };
-        let (plan, revision) = self.control.query(plan).await??;
-        if let Some(plan) = plan {
+        if let Some(plan) = self.control.query(plan).await? {
             if plan.iter().all(|undo| undo.action.is_none()) {
                 return Err(Refusal::State(nothing_to_undo(run, &plan)).into());
             }
@@ -73,7 +75,7 @@ impl Operators {
         let command = Command::RollbackRun {
             run,
             reason: asked.reason,
-            revision,
+            revision: asked.revision,
         };
         self.control_run(operator, &asked.request_id, run, command).await
     }
