@@ -20,6 +20,8 @@ fn fixed_seeds_are_clean_and_every_fault_happens_in_them() {
         // What needs several things to meet: a snapshot under way, or a node cut off while it has work to hand out.
         let least = match what {
             Happened::CrashInInstall | Happened::HeldBack => 1.0,
+            // A cancel that comes when something was done, by one client of two.
+            Happened::RolledBack => 5.0,
             Happened::AgentLostWrites | Happened::SnapshotInstalled => 10.0,
             _ => 20.0,
         };

@@ -94,10 +94,14 @@ impl World {
                 start.run = RunId(self.rng.uuid(EPOCH_MS));
                 Command::StartRun(start)
             }
-            Wish::Cancel => Command::CancelRun {
-                run: self.clients[client].runs[&(step - 1)],
-                reason: "a change of mind".to_owned(),
-            },
+            Wish::Cancel => {
+                let run = self.clients[client].runs[&(step - 1)];
+                let reason = "a change of mind".to_owned();
+                match client % 2 {
+                    0 => Command::CancelRun { run, reason },
+                    _ => Command::CancelAndRollBack { run, reason },
+                }
+            }
         };
         let envelope = Envelope {
             request: Some(request),

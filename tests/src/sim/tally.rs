@@ -55,11 +55,13 @@ pub enum Happened {
     HeldBack,
     /// An agent was told to do, at contain or above, what its journal says that it had begun.
     ToldAgain,
+    /// A run was rolled back, and what it did was undone on some host.
+    RolledBack,
 }
 
 impl Happened {
     /// Every one.
-    pub const ALL: [Happened; 25] = [
+    pub const ALL: [Happened; 26] = [
         Happened::NodeCrash,
         Happened::LostWrites,
         Happened::TornWrite,
@@ -85,6 +87,7 @@ impl Happened {
         Happened::AnsweredAgainLater,
         Happened::HeldBack,
         Happened::ToldAgain,
+        Happened::RolledBack,
     ];
 }
 

@@ -372,6 +372,10 @@ impl World {
         self.invariants.same_answer.at_rest(node.runs().into_iter())?;
         for task in node.succeeded_tasks() {
             self.invariants.at_most_once.succeeded(&task)?;
+            let (_, step, _) = &task;
+            if step.starts_with("undo-") {
+                self.tally.note(Happened::RolledBack);
+            }
         }
         Ok(())
     }
