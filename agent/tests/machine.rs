@@ -550,6 +550,19 @@ fn a_session_is_taken_up_where_it_was_and_only_then_elsewhere() {
     }
 }
 
+/// One coordinator after another may die soon after the agent came to it: that is no failure of this agent's.
+#[test]
+fn sessions_that_were_short_do_not_add_up() {
+    let mut world = World::new(Settings::new(3));
+    for _ in 0..6 {
+        world.attach();
+        world.pass(2_000);
+        let before = world.now_ms;
+        world.break_off();
+        assert!(world.now_ms - before <= 1_100, "{} ms", world.now_ms - before);
+    }
+}
+
 #[test]
 fn a_coordinator_that_does_not_answer_any_more_is_not_waited_for_long() {
     let mut world = World::new(Settings {

@@ -23,6 +23,8 @@ pub struct LinkTimes {
     /// Longest pause.
     pub backoff_ms_max: u64,
     /// A session shorter than this counts as a failure.
+    pub proven_ms: u64,
+    /// A session of at least this is taken up again where it was.
     pub settled_ms: u64,
 }
 
@@ -35,6 +37,7 @@ impl Default for LinkTimes {
             spread_ms: 1_000,
             backoff_ms_min: 500,
             backoff_ms_max: 30_000,
+            proven_ms: 1_000,
             settled_ms: 10_000,
         }
     }
@@ -209,10 +212,9 @@ impl Link {
         }
     }
 
-    /// The session has lived long enough to count as a success.
-    fn is_settled(&self, now_ms: u64) -> bool {
+    fn has_lived(&self, now_ms: u64, at_least_ms: u64) -> bool {
         match &self.phase {
-            Phase::Live(live) => now_ms.saturating_sub(live.since_ms) >= self.times.settled_ms,
+            Phase::Live(live) => now_ms.saturating_sub(live.since_ms) >= at_least_ms,
             _ => false,
         }
     }
@@ -220,7 +222,7 @@ impl Link {
     /// The connection broke, or none came about. A session that had lived is taken up where it was, where an upload
     /// may have its part: soon, and once. The pause until the next try, in ms.
     pub fn broken(&mut self, now_ms: u64, jitter: &mut Jitter) -> u64 {
-        if !self.is_settled(now_ms) {
+        if !self.has_lived(now_ms, self.times.settled_ms) {
             return self.lost(now_ms, true, jitter);
         }
         self.failures = 0;
@@ -232,7 +234,7 @@ impl Link {
     pub fn lost(&mut self, now_ms: u64, elsewhere: bool, jitter: &mut Jitter) -> u64 {
         // Nobody being there any more is no failure of this agent's: it moves on as if it had not looked.
         let returned = std::mem::take(&mut self.returning);
-        let pause_ms = if returned || self.is_settled(now_ms) {
+        let pause_ms = if returned || self.has_lived(now_ms, self.times.proven_ms) {
             self.failures = 0;
             jitter.between(0, self.times.spread_ms)
         } else {
