@@ -26,6 +26,16 @@ pub(crate) use gate::absent_labels_are_null;
 pub(crate) use scope::{Sources, parsed, target_value};
 pub use undo::{UndoTask, UndoView, undo_plan};
 
+/// Why a step is skipped whose `when` is false.
+pub const RULED_OUT: &str = "its condition was false";
+/// Why a step is skipped whose `when` is false for each of its tasks.
+pub const ALL_RULED_OUT: &str = "every task's condition was false";
+
+/// Which rule of a `decide` that has ended held, counted from 0. None: it did not succeed, or there is no such `decide`.
+pub fn decided_by(state: &State, run: &RunId, step: u16) -> Option<usize> {
+    run::decided_by(state, state.run(run)?, step)
+}
+
 /// The leader's memory of what may have become ready. Lost with leadership, rebuilt from the state.
 #[derive(Debug, Default)]
 pub struct Planner {

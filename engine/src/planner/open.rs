@@ -8,6 +8,7 @@ use playbook::eval::Scope;
 use playbook::manifest::{Kind, Over, Rule, ScoreRule, Step, Template};
 use serde_json::{Map, Value, json};
 
+use super::RULED_OUT;
 use super::decision::{Born, Decision, Gated, NewTask, NewTasks};
 use super::run::Plan;
 use super::scope::Sources;
@@ -49,7 +50,7 @@ impl Plan<'_> {
         };
         match self.scope(&Sources::of([when])).test(when) {
             Ok(true) => false,
-            Ok(false) => self.close(step, StepStatus::Skipped, "its condition was false"),
+            Ok(false) => self.close(step, StepStatus::Skipped, RULED_OUT),
             Err(why) => self.close(step, StepStatus::Failed, &format!("expression: {why}")),
         }
     }
@@ -62,7 +63,7 @@ impl Plan<'_> {
         let declared = self.run.declared(step);
         match &declared.kind {
             Kind::Decide { rules } => {
-                let output = self.decided(rules);
+                let output = self.decided(rules).map(|(_, output)| output);
                 self.thought(step, output)
             }
             Kind::Score { rules } => {
@@ -157,21 +158,21 @@ impl Plan<'_> {
         Ok(canonical_json(&json!({"value": value, "fired": fired})).into())
     }
 
-    /// The output of a `decide`.
-    fn decided(&self, rules: &[Rule]) -> Result<Arc<str>, String> {
+    /// The first rule of a `decide` that holds, counted from 0, and the output that it gives.
+    pub(super) fn decided(&self, rules: &[Rule]) -> Result<(usize, Arc<str>), String> {
         let mut sources = Sources::default();
         for rule in rules {
             sources.add(rule.when.as_ref());
             rule.set.values().for_each(|t| sources.add_template(t));
         }
         let scope = self.scope(&sources);
-        for rule in rules {
+        for (number, rule) in rules.iter().enumerate() {
             let holds = match &rule.when {
                 None => true,
                 Some(when) => scope.test(when).map_err(|e| format!("expression: {e}"))?,
             };
             if holds {
-                return Ok(canonical_json(&rendered(&scope, &rule.set)?).into());
+                return Ok((number, canonical_json(&rendered(&scope, &rule.set)?).into()));
             }
         }
         Err("no rule of the decide holds, and it has no else".into())

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use playbook::canonical::canonical_json;
-use playbook::manifest::NeedState;
+use playbook::manifest::{Kind, NeedState};
 use serde_json::{Map, Value};
 
+use super::ALL_RULED_OUT;
 use super::decision::{Decision, Verdict};
 use super::scope::Sources;
 use crate::command::TaskError;
@@ -33,6 +34,21 @@ pub(super) struct Plan<'a> {
     failed: bool,
     /// What undoes the run is not in the log yet: it does not end before that.
     undoing: bool,
+}
+
+/// Which rule of a `decide` that has ended held, counted from 0; None where none did. What it read has ended before
+/// it, so that asked again it says the same.
+pub(super) fn decided_by(state: &State, run: &Run, step: u16) -> Option<usize> {
+    let Kind::Decide { rules } = &run.manifest().step(step)?.kind else {
+        return None;
+    };
+    if run.steps.get(usize::from(step))?.status != StepStatus::Succeeded {
+        return None;
+    }
+    Plan::new(state, run)
+        .decided(rules)
+        .ok()
+        .map(|(number, _)| number)
 }
 
 /// What the run needs next.
@@ -288,7 +304,7 @@ impl<'a> Plan<'a> {
                 ),
             ),
             Ok(false) if counts.total() > 0 && counts.skipped == counts.total() => {
-                (StepStatus::Skipped, "every task's condition was false".into())
+                (StepStatus::Skipped, ALL_RULED_OUT.into())
             }
             Ok(false) => (StepStatus::Succeeded, String::new()),
         }
