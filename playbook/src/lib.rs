@@ -9,6 +9,7 @@
 //! - [`cacao`]: playbooks of the OASIS standard, in and out.
 //! - [`schedule`]: when a trigger by the clock is due.
 //! - [`library`]: playbooks that come with Cordon.
+//! - [`yaml`], [`nearest`]: what files beside a playbook are read with, so that their problems look like its own.
 //!
 //! Absent on purpose: clocks, files, randomness, and text templates over results. What a host returned is a
 //! value; nothing here ever parses it.
@@ -22,10 +23,10 @@ pub mod explain;
 pub mod graph;
 pub mod library;
 pub mod manifest;
-mod nearest;
+pub mod nearest;
 mod problem;
 pub mod schedule;
-mod yaml;
+pub mod yaml;
 
 pub use bind::{
     bind_form, bind_inputs, check_value, named_hosts, reads_facts, resolve_targets, runnable, type_name,

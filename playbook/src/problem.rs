@@ -36,8 +36,8 @@ pub struct Problems {
 impl std::error::Error for Problems {}
 
 impl Problems {
-    /// Sorts them and keeps the lines that they name.
-    pub(crate) fn new(mut list: Vec<Problem>, text: &str) -> Problems {
+    /// Sorts them and keeps the lines of the text that they name.
+    pub fn new(mut list: Vec<Problem>, text: &str) -> Problems {
         list.sort_by_key(|p| (p.place, p.code));
         list.dedup();
         let mut lines: Vec<(u32, String)> = Vec::new();

@@ -20,32 +20,46 @@ const ANCHORS_MAX: usize = 64;
 
 /// A node and its place.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
+pub struct Node {
+    /// Of its first character.
     pub place: Place,
+    /// What stands there.
     pub data: Data,
 }
 
 /// What a node holds.
 #[derive(Clone, Debug)]
-pub(crate) enum Data {
+pub enum Data {
+    /// Nothing.
     Null,
+    /// true or false.
     Bool(bool),
+    /// A whole number.
     Int(i64),
+    /// Another number.
     Float(f64),
+    /// Everything else that is one value.
     Text(String),
+    /// Its items.
     List(Vec<Node>),
+    /// Its entries, in the order of the text; no name twice.
     Map(Vec<(Key, Node)>),
 }
 
 /// A map's key and its place.
 #[derive(Clone, Debug)]
-pub(crate) struct Key {
+pub struct Key {
+    /// Of its first character.
     pub place: Place,
+    /// The key itself.
     pub name: String,
 }
 
 /// Reads one document.
-pub(crate) fn read(text: &str) -> Result<Node, Box<Problem>> {
+///
+/// # Errors
+/// What makes it no YAML, or more than a text may be.
+pub fn read(text: &str) -> Result<Node, Box<Problem>> {
     let options = serde_saphyr::options! {
         reject_unsupported_tags: true,
         budget: serde_saphyr::budget! {
