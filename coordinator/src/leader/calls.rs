@@ -8,11 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::command::{CallEnded, Outcome, OutcomeStatus, TaskError};
+use engine::command::CallEnded;
 use engine::effect::Effect;
 use engine::id::{AttemptKey, RunId};
 use engine::{Actor, Assignment, Command, Envelope, Reply};
-use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -103,7 +102,10 @@ impl Calls<'_> {
             }
             let key = call.key;
             let making = match stop {
-                true => self.making.spawn(std::future::ready(stopped(&call))),
+                true => {
+                    let outcome = call.broken_off();
+                    self.making.spawn(std::future::ready(CallEnded { key, outcome }))
+                }
                 false => self.making.spawn(make(self.connections.clone(), call)),
             };
             self.known.insert(
@@ -165,41 +167,9 @@ async fn make(connections: Connections, call: Assignment) -> CallEnded {
     let within = Duration::from_millis(call.attempt_timeout_ms);
     let outcome = tokio::time::timeout(within, connections.call(&call, &idempotency_key))
         .await
-        .unwrap_or_else(|_elapsed| {
-            let may_be_done = call.impact >= catalogue::Impact::Contain;
-            Outcome {
-                status: match may_be_done {
-                    true => OutcomeStatus::Unknown,
-                    false => OutcomeStatus::Failed,
-                },
-                output: Value::Null,
-                error: Some(TaskError {
-                    code: "timeout".into(),
-                    message: format!("no answer within {} ms", call.attempt_timeout_ms),
-                }),
-            }
-        });
+        .unwrap_or_else(|_elapsed| call.unanswered());
     CallEnded {
         key: call.key,
         outcome,
-    }
-}
-
-/// A call that is to stop and is not being made, or was broken off: what it had done already nobody knows.
-fn stopped(call: &Assignment) -> CallEnded {
-    let may_be_done = call.impact >= catalogue::Impact::Contain;
-    CallEnded {
-        key: call.key,
-        outcome: Outcome {
-            status: match may_be_done {
-                true => OutcomeStatus::Unknown,
-                false => OutcomeStatus::Cancelled,
-            },
-            output: Value::Null,
-            error: Some(TaskError {
-                code: "cancelled".into(),
-                message: "it was broken off".into(),
-            }),
-        },
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::command::{Outcome, OutcomeStatus, TaskError};
 use crate::id::{AgentId, AttemptKey, RunId, TaskKey};
 use crate::limits::QUEUE_MS_DEFAULT;
 use crate::state::State;
@@ -35,6 +36,36 @@ pub struct Assignment {
     pub start_by: Option<Timestamp>,
     /// 0: none.
     pub heartbeat_timeout_ms: u64,
+}
+
+impl Assignment {
+    /// How a call ends that gave no answer within its time.
+    pub fn unanswered(&self) -> Outcome {
+        let message = format!("no answer within {} ms", self.attempt_timeout_ms);
+        self.without_answer(OutcomeStatus::Failed, "timeout", message)
+    }
+
+    /// How a call ends that was broken off, or is to stop before it was made: what it had done already nobody knows.
+    pub fn broken_off(&self) -> Outcome {
+        self.without_answer(OutcomeStatus::Cancelled, "cancelled", "it was broken off".into())
+    }
+
+    /// Contain and above: it may have been done.
+    fn without_answer(&self, harmless: OutcomeStatus, code: &str, message: String) -> Outcome {
+        let may_be_done = self.impact >= catalogue::Impact::Contain;
+        Outcome {
+            status: if may_be_done {
+                OutcomeStatus::Unknown
+            } else {
+                harmless
+            },
+            output: serde_json::Value::Null,
+            error: Some(TaskError {
+                code: code.into(),
+                message,
+            }),
+        }
+    }
 }
 
 impl State {
