@@ -309,6 +309,12 @@ pub struct StartRun {
     /// What the plan says besides. None: a proposer of before there were plan hashes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foretold: Option<Foretold>,
+    /// The event that triggered it; null: a person started it.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub event: serde_json::Value,
+    /// The events that a threshold counted, and their key; null: no threshold triggered it.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub group: serde_json::Value,
 }
 
 /// What an agent says of one attempt.

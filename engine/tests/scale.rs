@@ -85,6 +85,8 @@ fn a_fan_out_takes_few_entries_and_ends() {
         targets: BTreeMap::from([("all".to_owned(), hosts)]),
         config: serde_json::json!({}),
         foretold: None,
+        event: serde_json::Value::Null,
+        group: serde_json::Value::Null,
     };
     let mut planner = Planner::default();
     let effects = apply(

@@ -185,6 +185,8 @@ impl Plan {
             run,
             manifest_hash: self.manifest_hash,
             foretold: Some(Foretold::of(&self.manifest, expected)),
+            event: Value::Null,
+            group: Value::Null,
             manifest: self.manifest,
             inputs: self.inputs,
             targets: self.targets,

@@ -76,6 +76,12 @@ impl Plan<'_> {
         if sources.has("config") {
             scope.bind("config", &run.config);
         }
+        if sources.has("event") {
+            scope.bind("event", &run.event);
+        }
+        if sources.has("group") {
+            scope.bind("group", &run.group);
+        }
         if sources.has("run") {
             let about = json!({
                 "id": run.id.to_string(),

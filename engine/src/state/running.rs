@@ -110,6 +110,8 @@ impl State {
             inputs: Arc::new(sorted(&start.inputs)),
             targets: start.targets.clone(),
             config: Arc::new(sorted(&start.config)),
+            event: Arc::new(sorted(&start.event)),
+            group: Arc::new(sorted(&start.group)),
             status: RunStatus::Running,
             failed: false,
             reason: String::new(),

@@ -74,6 +74,12 @@ pub struct Run {
     pub targets: BTreeMap<String, Vec<AgentId>>,
     /// The cluster's named constants, as they were.
     pub config: Arc<Value>,
+    /// The event that triggered it; null: a person started it.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub event: Arc<Value>,
+    /// What a threshold counted; null: none triggered it.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub group: Arc<Value>,
     /// Where it is in its life.
     pub status: RunStatus,
     /// A step that must not fail did: no further step starts.

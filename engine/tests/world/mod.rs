@@ -31,6 +31,9 @@ pub struct World {
     pub leader: bool,
     playbooks: BTreeMap<String, Manifest>,
     inputs: Value,
+    /// What triggers the next runs, and the group that it is of.
+    event: Value,
+    group: Value,
     /// Lines of a playbook that is written.
     text: String,
     request: Option<RequestId>,
@@ -50,6 +53,8 @@ impl World {
             leader: true,
             playbooks: BTreeMap::new(),
             inputs: json!({}),
+            event: Value::Null,
+            group: Value::Null,
             text: String::new(),
             request: None,
             actor: Actor::Operator("alice".into()),
@@ -447,6 +452,8 @@ impl World {
             }
             // inputs JSON: of the runs that follow.
             "inputs" => self.inputs = serde_json::from_str(rest).expect("JSON"),
+            "event" => self.event = serde_json::from_str(rest).expect("JSON"),
+            "group" => self.group = serde_json::from_str(rest).expect("JSON"),
             // library NAME INPUTS: a playbook of the library, compiled.
             "library" => {
                 let (name, inputs) = rest.split_once(' ').expect("library NAME INPUTS");
@@ -492,6 +499,8 @@ impl World {
                     targets,
                     config: json!({}),
                     foretold: None,
+                    event: self.event.clone(),
+                    group: self.group.clone(),
                 };
                 self.ask(self.actor.clone(), Command::StartRun(Box::new(start)));
             }

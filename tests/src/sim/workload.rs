@@ -109,5 +109,7 @@ pub fn start_run(rng: &mut Rng, manifests: &[Manifest], agents: &[AgentId], now_
         inputs,
         targets: BTreeMap::from([("all".to_owned(), hosts)]),
         config: serde_json::json!({}),
+        event: serde_json::Value::Null,
+        group: serde_json::Value::Null,
     }
 }
