@@ -192,6 +192,21 @@ pub enum Playbook {
         #[arg(required = true, value_name = "FILE|library:NAME")]
         playbooks: Vec<String>,
     },
+    /// Carry out the cases beside playbooks, in virtual time; the exit code is 1 unless all pass.
+    Test {
+        /// NAME.yaml with its tests in NAME.test.yaml, either of the two, or library:NAME.
+        #[arg(required = true, value_name = "FILE|library:NAME")]
+        files: Vec<String>,
+        /// Only the case of this name.
+        #[arg(long, value_name = "NAME")]
+        case: Option<String>,
+        /// Show every branch of the playbook with the number of cases that took it, not only those that none did.
+        #[arg(long)]
+        coverage: bool,
+        /// Fail also when the cases take less than this share of a playbook's branches.
+        #[arg(long, value_name = "PERCENT", conflicts_with = "case", value_parser = clap::value_parser!(u8).range(0..=100))]
+        min_coverage: Option<u8>,
+    },
     /// Print the JSON Schema of the playbook language, for editors.
     Schema,
     /// Draw a playbook as a Mermaid flowchart, or as SVG.

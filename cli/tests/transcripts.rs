@@ -86,7 +86,7 @@ fn run(command: &str, folder: &Path) -> String {
     mask(&shown)
 }
 
-/// Ids and moments differ each time.
+/// Ids, moments and how long something took differ each time.
 fn mask(text: &str) -> String {
     let mut masked = String::new();
     for line in text.split_inclusive('\n') {
@@ -94,8 +94,15 @@ fn mask(text: &str) -> String {
             let bare = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
             let uuid = bare.len() == 36 && bare.matches('-').count() == 4;
             let moment = bare.len() == 20 && bare.ends_with('Z') && bare.contains('T');
-            let kind = if uuid { "UUID" } else { "MOMENT" };
-            masked.push_str(&if uuid || moment {
+            let took = bare.strip_suffix("ms").is_some_and(|number| {
+                number.contains('.') && number.bytes().all(|b| b == b'.' || b.is_ascii_digit())
+            });
+            let kind = match (uuid, moment) {
+                (true, _) => "UUID",
+                (_, true) => "MOMENT",
+                _ => "TOOK",
+            };
+            masked.push_str(&if uuid || moment || took {
                 word.replace(bare, kind)
             } else {
                 word.to_owned()

@@ -110,6 +110,41 @@ pub fn bind_form(form: &BTreeMap<String, Field>, defaults: &Value, given: &Value
     }
 }
 
+/// What an event, or a group of them, gives the inputs that say `from`: to be bound like what a person gives.
+///
+/// # Errors
+/// Every `from` that cannot be evaluated.
+pub fn inputs_of_event(
+    manifest: &Manifest,
+    event: &Value,
+    group: &Value,
+    config: &Value,
+) -> Result<Map<String, Value>, Problems> {
+    let mut scope = Scope::new();
+    scope.bind("event", event);
+    scope.bind("group", group);
+    scope.bind("config", config);
+    let (mut given, mut found) = (Map::new(), Vec::new());
+    for (name, input) in &manifest.inputs {
+        let Some(from) = &input.from else { continue };
+        match scope.render(from) {
+            Ok(value) => {
+                given.insert(name.clone(), value);
+            }
+            Err(why) => found.push(problem(
+                "E0505",
+                format!("input `{name}`: {why}"),
+                "`from` reads what the event must have; `has(event.a.b)` asks for it first".to_owned(),
+            )),
+        }
+    }
+    if found.is_empty() {
+        Ok(given)
+    } else {
+        Err(problems(found))
+    }
+}
+
 /// The value as it is bound to an input or a field.
 ///
 /// # Errors

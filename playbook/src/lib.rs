@@ -29,7 +29,8 @@ pub mod schedule;
 pub mod yaml;
 
 pub use bind::{
-    bind_form, bind_inputs, check_value, named_hosts, reads_facts, resolve_targets, runnable, type_name,
+    bind_form, bind_inputs, check_value, inputs_of_event, named_hosts, reads_facts, resolve_targets,
+    runnable, type_name,
 };
 pub use compile::{Compiled, TEXT_BYTES_MAX, compile, schema};
 pub use problem::{Place, Problem, Problems};

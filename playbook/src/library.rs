@@ -1,10 +1,15 @@
-//! Playbooks that come with Cordon.
+//! Playbooks that come with Cordon, each with its tests.
 
-/// Name and text, sorted by name.
-const PLAYBOOKS: &[(&str, &str)] = &[(
-    "ransomware-contain",
-    include_str!("../library/ransomware-contain.yaml"),
-)];
+/// Name, text and tests of each, sorted by name.
+macro_rules! library {
+    ($($name:literal),* $(,)?) => {
+        const PLAYBOOKS: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../library/", $name, ".yaml")))),*];
+        const TESTS: &[&str] = &[$(include_str!(concat!("../library/", $name, ".test.yaml"))),*];
+    };
+}
+
+library!["ransomware-contain"];
 
 /// Every playbook of the library: (name, text), sorted by name.
 pub fn all() -> &'static [(&'static str, &'static str)] {
@@ -17,4 +22,10 @@ pub fn find(name: &str) -> Option<&'static str> {
         .iter()
         .find(|(known, _)| *known == name)
         .map(|(_, text)| *text)
+}
+
+/// The test file of the playbook of this name.
+pub fn tests(name: &str) -> Option<&'static str> {
+    let at = PLAYBOOKS.iter().position(|(known, _)| *known == name)?;
+    TESTS.get(at).copied()
 }

@@ -9,6 +9,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("catalogue", &[]),
     ("playbook", &["catalogue"]),
     ("engine", &["catalogue", "playbook"]),
+    ("rehearse", &["catalogue", "engine", "playbook"]),
 ];
 
 /// What a pure crate must not reach, at any depth.
@@ -31,8 +32,8 @@ const IMPURE: &[&str] = &[
 
 /// Crates of this workspace that a crate must not depend on directly.
 const NEVER: &[(&str, &[&str])] = &[
-    ("agent", &["engine", "playbook", "coordinator", "cli"]),
-    ("coordinator", &["agent", "cli"]),
+    ("agent", &["engine", "playbook", "coordinator", "cli", "rehearse"]),
+    ("coordinator", &["agent", "cli", "rehearse"]),
     (
         "certs",
         &[

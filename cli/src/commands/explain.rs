@@ -21,16 +21,22 @@ pub fn run(out: Output, code: Option<&str>) -> Result<u8> {
     Ok(exit_codes::OK)
 }
 
+/// Those of playbooks, then those of their tests.
+fn all() -> impl Iterator<Item = &'static Explanation> {
+    explain::all().chain(rehearse::codes::ALL)
+}
+
 fn list(out: Output) -> Result<()> {
-    let rows: Vec<Vec<String>> = explain::all()
+    let rows: Vec<Vec<String>> = all()
         .map(|known| vec![known.code.to_owned(), known.title.to_owned()])
         .collect();
-    let items: Vec<Value> = explain::all().map(shape).collect();
+    let items: Vec<Value> = all().map(shape).collect();
     out.list(&["code", "what it says"], &rows, &items)
 }
 
 fn one(out: Output, code: &str) -> Result<()> {
-    let known = explain::explain(code).ok_or_else(|| {
+    let known = explain::explain(code).or_else(|| rehearse::codes::explain(code));
+    let known = known.ok_or_else(|| {
         CliError::new(exit_codes::NOT_FOUND, format!("there is no code `{code}`"))
             .with_hint("`cordon explain` lists all of them; a code stands in brackets, as in error[E0301]")
     })?;

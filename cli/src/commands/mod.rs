@@ -14,6 +14,7 @@ mod explain;
 mod offline;
 mod plan;
 mod playbook;
+mod playbook_test;
 mod published;
 mod role;
 mod rollback;
@@ -48,6 +49,20 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Playbook(Playbook::Validate { playbooks }) => playbook::validate(out, &playbooks),
         Command::Playbook(Playbook::Import(args)) => cacao::import(out, &args),
         Command::Playbook(Playbook::Export(args)) => cacao::export(out, &args),
+        Command::Playbook(Playbook::Test {
+            files,
+            case,
+            coverage,
+            min_coverage,
+        }) => playbook_test::run(
+            out,
+            &files,
+            &playbook_test::Asked {
+                case: case.as_deref(),
+                coverage,
+                min_coverage,
+            },
+        ),
         Command::Playbook(Playbook::Schema) => playbook::schema(out),
         Command::Playbook(Playbook::Graph {
             playbook,

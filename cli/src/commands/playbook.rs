@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What a name of the library begins with.
-const LIBRARY: &str = "library:";
+pub(super) const LIBRARY: &str = "library:";
 
 /// Checks every file and shows all problems of all of them; the exit code says whether there was any.
 pub fn validate(out: Output, playbooks: &[String]) -> Result<u8> {
@@ -157,11 +157,11 @@ impl Checked {
     }
 }
 
-fn invalid(name: &str, problems: &Problems) -> CliError {
+pub(super) fn invalid(name: &str, problems: &Problems) -> CliError {
     CliError::invalid(format!("{name} is not valid\n{problems}"))
 }
 
-fn shapes(problems: &[Problem]) -> Vec<Value> {
+pub(super) fn shapes(problems: &[Problem]) -> Vec<Value> {
     problems
         .iter()
         .map(|problem| {
@@ -174,11 +174,11 @@ fn shapes(problems: &[Problem]) -> Vec<Value> {
 }
 
 /// Escapes all but the line breaks.
-fn in_lines(text: &str) -> String {
+pub(super) fn in_lines(text: &str) -> String {
     text.lines().map(|line| clean(line) + "\n").collect()
 }
 
-fn library_names() -> String {
+pub(super) fn library_names() -> String {
     let names: Vec<&str> = playbook::library::all().iter().map(|(name, _)| *name).collect();
     names.join(", ")
 }

@@ -583,6 +583,11 @@ pub(super) const ALL: &[Explanation] = &[
         "Values are checked by type, `min`, `max` and `pattern` before anything runs.",
     ),
     plain(
+        "E0505",
+        "The event gives no value for an input",
+        "An input's `from` reads the event that starts the run, and this event does not have what it reads.",
+    ),
+    plain(
         "E0511",
         "A target set cannot be resolved",
         "Its expression failed, or it names an agent that is not enrolled. `cordon agent list` shows those that are.",

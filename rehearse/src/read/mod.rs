@@ -1,0 +1,173 @@
+//! The YAML of a test file, checked against its playbook.
+
+mod expect;
+mod fields;
+mod fill;
+mod given;
+mod people;
+
+use playbook::manifest::{Kind, Manifest, Step};
+use playbook::yaml::{self, Node};
+use playbook::{Place, Problem, Problems, nearest};
+
+use crate::suite::{CASES_MAX, Case, Suite, TEXT_BYTES_MAX};
+use crate::unbuilt::reduced;
+use fields::Reader;
+
+const TOP: &[&str] = &[
+    "playbook", "without", "inputs", "config", "fleet", "fakes", "people", "cases",
+];
+const CASE: &[&str] = &[
+    "inputs",
+    "event",
+    "group",
+    "config",
+    "requester",
+    "at",
+    "fleet",
+    "fakes",
+    "people",
+    "meanwhile",
+    "expect",
+];
+
+/// Reads a test file of this playbook.
+pub(crate) fn suite(manifest: &Manifest, playbook: &str, text: &str) -> Result<Suite, Problems> {
+    let one = |problem| Problems::new(vec![problem], text);
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(one(Problem {
+            code: "T0001",
+            place: Place::default(),
+            message: format!(
+                "a test file of {} bytes is longer than {TEXT_BYTES_MAX}",
+                text.len()
+            ),
+            hint: "split the playbook, and its tests with it".to_owned(),
+        }));
+    }
+    let root = yaml::read(text).map_err(|problem| one(*problem))?;
+    let mut reader = Reader::default();
+    let without = without(&mut reader, manifest, &root);
+    let cases = file(&mut reader, manifest, &root).unwrap_or_default();
+    if reader.found.is_empty() {
+        Ok(Suite {
+            manifest: reduced(manifest, &without),
+            playbook: playbook.to_owned(),
+            without,
+            cases,
+            text: text.to_owned(),
+        })
+    } else {
+        Err(Problems::new(reader.found, text))
+    }
+}
+
+/// The parts of the playbook that the cases leave out: only such as this version cannot run.
+fn without(reader: &mut Reader, manifest: &Manifest, root: &Node) -> Vec<String> {
+    let (mut all, not_built) = (Vec::new(), manifest.not_built());
+    let Some(node) = root.get("without") else {
+        return all;
+    };
+    for node in reader.list(node, "`without`") {
+        let Some(part) = reader.text(node, "a part of the playbook") else {
+            continue;
+        };
+        if !not_built.contains(&part) {
+            let hint = match not_built.is_empty() {
+                true => "this version can run all of the playbook: leave `without` out".to_owned(),
+                false => nearest::hint(&part, not_built.iter().map(String::as_str)),
+            };
+            let what = format!("`{part}` is not what this version cannot run of the playbook");
+            reader.problem("T0107", node.place, what, hint);
+            continue;
+        }
+        all.push(part);
+    }
+    all
+}
+
+fn file(reader: &mut Reader, manifest: &Manifest, root: &Node) -> Option<Vec<Case>> {
+    reader.fields(root, "a test file", TOP)?;
+    if let Some(node) = root.get("playbook") {
+        let name = reader.text(node, "the playbook's name")?;
+        if name != manifest.playbook {
+            reader.problem(
+                "T0104",
+                node.place,
+                format!(
+                    "these are tests of `{name}`, the playbook is `{}`",
+                    manifest.playbook
+                ),
+                "a test file stands beside its playbook: NAME.yaml and NAME.test.yaml",
+            );
+        }
+    }
+    let Some(node) = root.get("cases") else {
+        let hint = "write `cases:` with a name for each and what it expects";
+        reader.problem("T0103", root.place, "there are no cases", hint);
+        return None;
+    };
+    let entries = reader.map(node, "`cases`")?;
+    if entries.is_empty() || entries.len() > CASES_MAX {
+        let message = format!("there are {} cases, of 1 to {CASES_MAX}", entries.len());
+        reader.problem("T0001", node.place, message, "");
+    }
+    let mut cases = Vec::new();
+    for (key, node) in entries {
+        let what = format!("the case `{}`", key.name);
+        let Some(node) = reader.fields(node, &what, CASE) else {
+            continue;
+        };
+        let given = given::given(reader, manifest, root, node);
+        let fleet: Vec<&str> = given.fleet.iter().map(|host| host.id.as_str()).collect();
+        let Some(expected) = node.get("expect") else {
+            let hint = "write `expect:`, at least with `run: succeeded`";
+            reader.problem("T0103", key.place, format!("{what} expects nothing"), hint);
+            continue;
+        };
+        let expect = expect::expect(reader, manifest, &fleet, expected);
+        cases.push(Case {
+            name: key.name.clone(),
+            place: key.place,
+            given,
+            expect,
+        });
+    }
+    Some(cases)
+}
+
+/// The step of this name; a problem where there is none.
+fn step_of<'a>(reader: &mut Reader, manifest: &'a Manifest, name: &str, place: Place) -> Option<&'a Step> {
+    let found = manifest
+        .step_number(name)
+        .and_then(|number| manifest.step(number));
+    if found.is_none() {
+        let names = manifest.steps.iter().chain(&manifest.finally);
+        let names: Vec<&str> = names.map(|step| step.name.as_str()).collect();
+        let hint = nearest::hint(name, names.iter().copied());
+        reader.problem("T0104", place, format!("the playbook has no step `{name}`"), hint);
+    }
+    found
+}
+
+/// A host of the case's fleet; a problem where it is none.
+fn host_of(reader: &mut Reader, fleet: &[&str], node: &Node) -> Option<String> {
+    let name = reader.text(node, "a host")?;
+    known_host(reader, fleet, &name, node.place);
+    Some(name)
+}
+
+fn known_host(reader: &mut Reader, fleet: &[&str], name: &str, place: Place) {
+    if !fleet.contains(&name) {
+        let hint = nearest::hint(name, fleet.iter().copied());
+        reader.problem("T0104", place, format!("the fleet has no host `{name}`"), hint);
+    }
+}
+
+/// The action that a step asks for; None: it asks for none.
+fn action_of(step: &Step) -> Option<&'static catalogue::Action> {
+    match &step.kind {
+        Kind::Do { action, .. } => catalogue::find(action),
+        _ => None,
+    }
+}

@@ -1,0 +1,67 @@
+//! Every playbook that comes with Cordon passes its tests, and they take all its branches.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test reads files; what it tests does not"
+)]
+
+use std::path::Path;
+
+use rehearse::Suite;
+
+fn folder(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../playbook")
+        .join(name)
+}
+
+#[test]
+fn every_case_passes_and_every_branch_is_taken() {
+    let mut suites = 0;
+    let mut wrong = String::new();
+    for name in ["library"] {
+        for entry in std::fs::read_dir(folder(name)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let file = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            if file.ends_with(".test.yaml") || !file.ends_with(".yaml") {
+                continue;
+            }
+            suites += 1;
+            wrong += &tried(&path);
+        }
+    }
+    assert!(suites >= 1, "{suites}");
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// What is wrong with a playbook and its tests; empty: nothing.
+fn tried(path: &Path) -> String {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+    let name = path.display();
+    let text = read(path);
+    let manifest = match playbook::compile(&text) {
+        Ok(compiled) => compiled.manifest,
+        Err(problems) => return format!("{name}:\n{problems}\n"),
+    };
+    let suite = match Suite::read(&manifest, &text, &read(&path.with_extension("test.yaml"))) {
+        Ok(suite) => suite,
+        Err(problems) => return format!("tests of {name}:\n{problems}\n"),
+    };
+    let mut coverage = suite.coverage();
+    let mut wrong = String::new();
+    for number in 0..suite.cases().count() {
+        let report = suite.run(number, &mut coverage).expect("a case");
+        if let Some(problems) = report.findings {
+            wrong += &format!("{name}: {}:\n{problems}\n", report.name);
+        }
+    }
+    if let Some(unused) = suite.unused(&coverage) {
+        wrong += &format!("{name}:\n{unused}\n");
+    }
+    for branch in coverage.missed() {
+        let line = branch.place.line;
+        wrong += &format!("{name}:{line}: {}: {} is never taken\n", branch.step, branch.way);
+    }
+    wrong
+}
