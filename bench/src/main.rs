@@ -9,8 +9,11 @@ mod cluster;
 mod commit;
 mod deployment;
 mod disk;
+mod engine_alone;
+
 mod failover;
 mod fanout;
+mod fleet;
 mod memory;
 mod plan;
 mod steps;
@@ -99,6 +102,18 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         rounds: usize,
     },
+    /// The engine alone: fan-outs over hosts and over items, many runs at once, and what a finished task keeps.
+    Engine {
+        /// Tasks of a fan-out, one measurement each.
+        #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
+        tasks: Vec<usize>,
+        /// Runs at once.
+        #[arg(long, default_value_t = 1_000)]
+        runs: usize,
+        /// Rounds of each.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+    },
     /// Validating and compiling each example and each playbook of the library, in this process.
     Validate {
         /// Times that each is compiled.
@@ -147,6 +162,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 agent,
             } => Box::pin(memory::run(agents, Duration::from_secs(settle_s), agent)).await,
             Bench::Plan { agents, rounds } => plan::run(&agents, rounds),
+            Bench::Engine { tasks, runs, rounds } => engine_alone::run(&tasks, runs, rounds),
             Bench::Validate { rounds } => validate::run(rounds),
             Bench::Failover { agents, rounds } => Box::pin(failover::run(agents, rounds)).await,
         }

@@ -81,7 +81,7 @@ fn coordinators_kib(deployment: &Deployment) -> anyhow::Result<BTreeMap<String, 
 }
 
 /// `VmRSS` and `RssAnon`, as proc_pid_status(5) gives them.
-fn resident_kib(pid: Option<u32>) -> anyhow::Result<(u64, u64)> {
+pub fn resident_kib(pid: Option<u32>) -> anyhow::Result<(u64, u64)> {
     let pid = pid.context("the process was never started")?;
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;

@@ -1,0 +1,234 @@
+//! The engine alone, on one core: what is opened, assigned, reported and judged, without the network, the log and the
+//! agents. The limit of what a leader can decide.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use engine::command::{Outcome, OutcomeStatus, Report, ReportBody};
+use engine::id::{AgentId, AttemptKey, RunId};
+use engine::plan::{Ground, draw};
+use engine::planner::Planner;
+use engine::{Actor, Command, Effect, State, Timestamp};
+use serde_json::json;
+
+use crate::fleet::{Fleet, NODE};
+use crate::memory::resident_kib;
+
+/// Reports in one entry, as a node batches them under load.
+const BATCH: usize = 512;
+
+/// One step over hosts that the input names.
+const HOSTS: &str = r#"
+playbook: bench-hosts
+version: 1
+inputs:
+  hosts: {type: list<agent>}
+targets:
+  named: {hosts: "${inputs.hosts}", max: 100000}
+steps:
+  look: {do: host.info, targets: named}
+"#;
+
+/// One step with a task for each item of a list, all on one host.
+const ITEMS: &str = r#"
+playbook: bench-items
+version: 1
+inputs:
+  hosts: {type: list<agent>}
+  items: {type: list<string>}
+targets:
+  named: {hosts: "${inputs.hosts}", max: 1}
+steps:
+  look:
+    do: file.hash
+    targets: named
+    foreach: {item: path, in: inputs.items}
+    with: {paths: ["${path}"]}
+"#;
+
+/// Fan-outs of each size over hosts and over items, many runs at once, and what a finished task keeps in memory.
+pub fn run(sizes: &[usize], runs: usize, rounds: usize) -> anyhow::Result<()> {
+    let most = sizes.iter().copied().max().unwrap_or(0).max(runs);
+    let mut bench = Bench {
+        fleet: Fleet::new(most)?,
+        planner: Planner::default(),
+        runs: 0,
+    };
+    for &size in sizes {
+        let hosts = json!({ "hosts": &bench.fleet.agents[..size] });
+        bench.fan_out("hosts", HOSTS, &hosts, size, rounds)?;
+    }
+    for &size in sizes {
+        let items: Vec<String> = (0..size).map(|n| format!("/srv/{n}")).collect();
+        let inputs = json!({ "hosts": &bench.fleet.agents[..1], "items": items });
+        bench.fan_out("items", ITEMS, &inputs, size, rounds)?;
+    }
+    bench.many(runs, rounds)?;
+    bench.kept(most, rounds)
+}
+
+struct Bench {
+    fleet: Fleet,
+    planner: Planner,
+    runs: u128,
+}
+
+impl Bench {
+    fn fan_out(
+        &mut self,
+        over: &str,
+        playbook: &str,
+        inputs: &serde_json::Value,
+        tasks: usize,
+        rounds: usize,
+    ) -> anyhow::Result<()> {
+        let mut took = Vec::new();
+        for _ in 0..rounds {
+            let began = Instant::now();
+            let started = self.start(playbook, inputs)?;
+            let done = self.work(started)?;
+            took.push(began.elapsed());
+            anyhow::ensure!(done == tasks, "{done} tasks were done, not {tasks}");
+        }
+        let line = json!({
+            "bench": "engine",
+            "fan_out_over": over,
+            "tasks": tasks,
+            "p50_us": median(&mut took).as_micros() as u64,
+            "us_per_task": round1(median(&mut took).as_secs_f64() * 1e6 / tasks as f64),
+            "tasks_per_s": (tasks as f64 / median(&mut took).as_secs_f64()).round(),
+            "n": rounds,
+        });
+        println!("{line}");
+        Ok(())
+    }
+
+    /// So many runs at once, each on a host of its own.
+    fn many(&mut self, runs: usize, rounds: usize) -> anyhow::Result<()> {
+        let mut took = Vec::new();
+        for _ in 0..rounds {
+            let began = Instant::now();
+            let mut effects = Vec::new();
+            for n in 0..runs {
+                let inputs = json!({ "hosts": [&self.fleet.agents[n]] });
+                effects.extend(self.start(HOSTS, &inputs)?);
+            }
+            let done = self.work(effects)?;
+            took.push(began.elapsed());
+            anyhow::ensure!(done == runs, "{done} tasks were done, not {runs}");
+        }
+        let line = json!({
+            "bench": "engine",
+            "runs_at_once": runs,
+            "p50_us": median(&mut took).as_micros() as u64,
+            "runs_per_s": (runs as f64 / median(&mut took).as_secs_f64()).round(),
+            "n": rounds,
+        });
+        println!("{line}");
+        Ok(())
+    }
+
+    /// What the state keeps of each task that is over.
+    fn kept(&mut self, tasks: usize, rounds: usize) -> anyhow::Result<()> {
+        let inputs = json!({ "hosts": &self.fleet.agents[..tasks] });
+        let (_, before) = resident_kib(Some(std::process::id()))?;
+        let encoded = self.fleet.state.encode().len();
+        for _ in 0..rounds {
+            let started = self.start(HOSTS, &inputs)?;
+            self.work(started)?;
+        }
+        let encoded = self.fleet.state.encode().len() - encoded;
+        let (_, after) = resident_kib(Some(std::process::id()))?;
+        let all = (tasks * rounds) as u64;
+        let line = json!({
+            "bench": "engine",
+            "finished_tasks": all,
+            "anonymous_bytes_per_task": after.saturating_sub(before) * 1024 / all,
+            "snapshot_bytes_per_task": encoded as u64 / all,
+        });
+        println!("{line}");
+        Ok(())
+    }
+
+    /// Compiles, plans and starts a run, as a coordinator does.
+    fn start(&mut self, playbook: &str, inputs: &serde_json::Value) -> anyhow::Result<Vec<Effect>> {
+        let manifest = playbook::compile(playbook)?.manifest;
+        let inputs = playbook::bind_inputs(&manifest, inputs)?;
+        let named = playbook::named_hosts(&manifest, &inputs, &json!({}));
+        let ground = Ground::of(&self.fleet.state, named.as_ref());
+        let plan = draw(manifest, inputs, json!({}), &ground, "ada")?;
+        self.runs += 1;
+        let start = plan.start(RunId(uuid::Uuid::from_u128(self.runs)), None);
+        let by = Actor::Operator("ada".into());
+        let effects = self.fleet.apply(by, Command::StartRun(Box::new(start)))?.effects;
+        self.planner.note(&effects);
+        Ok(effects)
+    }
+
+    /// Plans and reports success until nothing is left to do; how many tasks that were.
+    fn work(&mut self, effects: Vec<Effect>) -> anyhow::Result<usize> {
+        let mut told = Told::default();
+        told.hear(&self.fleet.state, &effects);
+        let mut done = 0;
+        loop {
+            for command in self.planner.plan(&self.fleet.state, Timestamp(1)) {
+                let effects = self.fleet.apply(Actor::Leader, command)?.effects;
+                self.planner.note(&effects);
+                told.hear(&self.fleet.state, &effects);
+            }
+            if told.waiting.is_empty() {
+                return Ok(done);
+            }
+            let batch: Vec<_> = told.waiting.drain(..told.waiting.len().min(BATCH)).collect();
+            done += batch.len();
+            let reports = batch.into_iter().map(|(agent, key)| Report {
+                agent,
+                key,
+                body: ReportBody::Ended(Outcome {
+                    status: OutcomeStatus::Succeeded,
+                    output: json!({"os": "linux"}),
+                    error: None,
+                }),
+            });
+            let reports = Command::Reports {
+                node: NODE,
+                reports: reports.collect(),
+            };
+            let effects = self.fleet.apply(Actor::Node(NODE), reports)?.effects;
+            self.planner.note(&effects);
+            told.hear(&self.fleet.state, &effects);
+        }
+    }
+}
+
+/// What the agents were told to do, and have not answered.
+#[derive(Default)]
+struct Told {
+    seen: HashSet<AttemptKey>,
+    waiting: VecDeque<(AgentId, AttemptKey)>,
+}
+
+impl Told {
+    /// Reads the assignments of those for whom they changed, as a node does.
+    fn hear(&mut self, state: &State, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Assignments(agent) = effect else {
+                continue;
+            };
+            for assignment in state.assignments(agent) {
+                if self.seen.insert(assignment.key) {
+                    self.waiting.push_back((agent.clone(), assignment.key));
+                }
+            }
+        }
+    }
+}
+
+fn median(took: &mut [Duration]) -> Duration {
+    took.sort_unstable();
+    took.get(took.len() / 2).copied().unwrap_or_default()
+}
+
+fn round1(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
