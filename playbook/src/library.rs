@@ -9,7 +9,12 @@ macro_rules! library {
     };
 }
 
-library!["ransomware-contain"];
+library![
+    "ioc-sweep",
+    "ransomware-contain",
+    "suspicious-process",
+    "un-isolate"
+];
 
 /// Every playbook of the library: (name, text), sorted by name.
 pub fn all() -> &'static [(&'static str, &'static str)] {
