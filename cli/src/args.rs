@@ -327,6 +327,16 @@ pub enum Run {
     },
     /// Follow one until it ends; the exit code is 1 unless it succeeded.
     Watch { id: String },
+    /// Say in one sentence why one, a step or a task of it waits, failed, or ended as it did.
+    Explain {
+        id: String,
+        /// A step [default: the run as a whole]
+        #[arg(default_value = "", hide_default_value = true)]
+        step: String,
+        /// Its task on this host, for this item, or of this number [default: the step as a whole]
+        #[arg(value_name = "HOST|ITEM", default_value = "", hide_default_value = true)]
+        task: String,
+    },
     #[command(flatten)]
     Control(Control),
 }

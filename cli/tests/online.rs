@@ -1,5 +1,7 @@
 //! The command against coordinators that answer as they are told: failures, moves, hostile text, exit codes.
 
+#[path = "online/explain.rs"]
+mod explain;
 #[path = "online/rollback.rs"]
 mod rollback;
 
@@ -41,6 +43,8 @@ struct Script {
     undo: PlanRollbackReply,
     /// What every run would do.
     plan: Plan,
+    /// Why every run is as it is.
+    why: ExplainRunReply,
 }
 
 /// What a coordinator was asked.
@@ -54,6 +58,7 @@ struct Asked {
     cancels: Vec<CancelRunRequest>,
     plans: Vec<PlanRunRequest>,
     starts: Vec<StartRunRequest>,
+    explains: Vec<ExplainRunRequest>,
 }
 
 #[derive(Clone)]
@@ -143,6 +148,12 @@ macro_rules! unasked {
                 self.asked.lock().unwrap().starts.push(asked);
                 let warnings = self.script.plan.warnings.clone();
                 Ok(Response::new(StartRunReply { run_id: "r1".into(), plan_sha256, warnings, ..StartRunReply::default() }))
+            }
+
+            async fn explain_run(&self, request: Request<ExplainRunRequest>) -> Result<Response<ExplainRunReply>, Status> {
+                self.refuse()?;
+                self.asked.lock().unwrap().explains.push(request.into_inner());
+                Ok(Response::new(self.script.why.clone()))
             }
 
             async fn get_approval(&self, _: Request<GetApprovalRequest>) -> Result<Response<Approval>, Status> {

@@ -74,6 +74,32 @@ async fn a_run_goes_through_a_real_session() {
         .tasks;
     assert_eq!(tasks[0].error_code, "bad_output");
 
+    // Why it failed is said of the run and of the task, by its host or its number.
+    let ask = |step: &str, task: &str| v1::ExplainRunRequest {
+        run_id: ended_run.id.clone(),
+        step: step.to_owned(),
+        task: task.to_owned(),
+    };
+    let step = ended_run.steps[0].name.clone();
+    for (asked, item) in [
+        (ask("", ""), None),
+        (ask(&step, "web-1"), Some(0)),
+        (ask(&step, "0"), Some(0)),
+    ] {
+        let said = operator.explain_run(asked).await.unwrap().into_inner();
+        assert_eq!((said.status.as_str(), said.item), ("failed", item));
+        assert!(said.sentence.contains("web-1 failed"), "{}", said.sentence);
+        assert!(said.sentence.contains("bad_output"), "{}", said.sentence);
+    }
+    for (asked, code) in [
+        (ask("no_such_step", ""), tonic::Code::NotFound),
+        (ask(&step, "web-9"), tonic::Code::InvalidArgument),
+        (ask("", "web-1"), tonic::Code::InvalidArgument),
+    ] {
+        let refused = operator.explain_run(asked).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+    }
+
     assert_eq!(cluster.stop(0), Some(0), "SIGTERM stops it cleanly");
 }
 

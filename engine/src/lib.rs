@@ -3,6 +3,7 @@
 //! - [`State::apply`] is the only way to change the state. It is called with committed commands, in the log's
 //!   order, on every node, and gives the same state, reply and effects everywhere. [`command`] is every
 //!   input, [`effect`] every output, [`error`] every refusal.
+//! - [`explain::explain`] says why a run, a step or a task waits or ended as it did.
 //! - [`plan::draw`] says what a run would do before it begins, and names that by a hash.
 //! - [`planner::Planner`] runs on the leader only. It reads the state, evaluates the playbook's expressions, and
 //!   proposes decisions; `apply` checks each against the run as it then is.
@@ -21,6 +22,7 @@ pub mod codec;
 pub mod command;
 pub mod effect;
 pub mod error;
+pub mod explain;
 mod hash;
 pub mod id;
 pub mod limits;

@@ -21,6 +21,7 @@ mod rollback;
 mod run;
 mod status;
 mod watch;
+mod why;
 
 use std::collections::HashMap;
 

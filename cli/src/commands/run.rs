@@ -1,4 +1,4 @@
-//! `run start|list|show|watch`. (What is done to a run that was started is in `control`.)
+//! `run start|list|show|watch`. (What is done to a run that was started is in `control`, why it is as it is in `why`.)
 
 use proto::v1::{self, GetRunRequest, ListRunsRequest, ListTasksRequest, StartRunRequest};
 use serde_json::json;
@@ -8,6 +8,7 @@ use super::{
     control::control,
     plan,
     watch::{counts_text, watch},
+    why,
 };
 use crate::{
     args::{Run, Start},
@@ -27,6 +28,7 @@ pub async fn run(out: Output, client: &mut Client, command: Run) -> Result<u8> {
         Run::List { limit, active } => list(out, client, limit, active).await,
         Run::Show { id, tasks } => show(out, client, id, tasks).await,
         Run::Watch { id } => watch(out, client, &id).await,
+        Run::Explain { id, step, task } => why::explain(out, client, id, step, task).await,
         Run::Control(command) => control(out, client, command).await,
     }
 }

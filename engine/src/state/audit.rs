@@ -83,6 +83,15 @@ impl Audit {
             .take(limit)
     }
 
+    /// The newest record of this verb about a run.
+    pub fn newest(&self, run: RunId, verb: &str) -> Option<&AuditRecord> {
+        let subject = run.to_string();
+        self.records
+            .iter()
+            .rev()
+            .find(|record| record.verb == verb && record.subject == subject)
+    }
+
     /// The hash of the newest record; zeros before the first.
     pub fn head(&self) -> Digest {
         self.head

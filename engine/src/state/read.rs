@@ -211,6 +211,11 @@ impl State {
         self.audit.after(sequence, limit, Some(run))
     }
 
+    /// The newest audit record of this verb about a run.
+    pub fn audit_newest(&self, run: RunId, verb: &str) -> Option<&AuditRecord> {
+        self.audit.newest(run, verb)
+    }
+
     /// The hash of the newest audit record: what a reader remembers to notice a changed past.
     pub fn audit_head(&self) -> Digest {
         self.audit.head()

@@ -2,6 +2,7 @@
 //! planner runs after every command, as it does in a coordinator.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+mod explain;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -730,6 +731,7 @@ impl World {
                 }
             },
             "show" => self.show(plain[0]),
+            "explain" => self.explain(plain[0]),
             "snapshot" => {
                 let again = State::decode(&self.state.encode()).expect("a snapshot can be read again");
                 assert_eq!(again.hash(), self.state.hash());
@@ -738,6 +740,7 @@ impl World {
             other => panic!("no verb {other}"),
         }
         self.state.check();
+        self.explain_everything();
     }
 
     fn show(&mut self, what: &str) {

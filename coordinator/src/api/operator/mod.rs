@@ -6,6 +6,7 @@ mod audit;
 mod cluster;
 mod control;
 mod evidence;
+mod explain;
 mod plans;
 mod playbooks;
 mod roles;
@@ -215,6 +216,7 @@ service! {
     plan_rollback(PlanRollbackRequest) -> PlanRollbackReply;
     rollback_run(RollbackRunRequest) -> ControlRunReply;
     settle_task(SettleTaskRequest) -> ControlRunReply;
+    explain_run(ExplainRunRequest) -> ExplainRunReply;
     publish_playbook(PublishPlaybookRequest) -> PublishedPlaybook;
     list_playbooks(ListPlaybooksRequest) -> ListPlaybooksReply;
     get_playbook(GetPlaybookRequest) -> PublishedPlaybook;
