@@ -327,6 +327,16 @@ pub enum Run {
     },
     /// Follow one until it ends; the exit code is 1 unless it succeeded.
     Watch { id: String },
+    /// Show who did what to one, and when, in order.
+    Timeline {
+        id: String,
+        /// Start behind this sequence number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// How many moments at most.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
     /// Say in one sentence why one, a step or a task of it waits, failed, or ended as it did.
     Explain {
         id: String,

@@ -4,6 +4,8 @@
 mod explain;
 #[path = "online/rollback.rs"]
 mod rollback;
+#[path = "online/timeline.rs"]
+mod timeline;
 
 use std::{
     pin::Pin,
@@ -45,6 +47,9 @@ struct Script {
     plan: Plan,
     /// Why every run is as it is.
     why: ExplainRunReply,
+    /// The audit, all of it of the one run.
+    audit: Vec<AuditRecord>,
+    tasks: Vec<Task>,
 }
 
 /// What a coordinator was asked.
@@ -150,6 +155,18 @@ macro_rules! unasked {
                 Ok(Response::new(StartRunReply { run_id: "r1".into(), plan_sha256, warnings, ..StartRunReply::default() }))
             }
 
+            async fn list_audit(&self, request: Request<ListAuditRequest>) -> Result<Response<ListAuditReply>, Status> {
+                let asked = request.into_inner();
+                let mut behind = self.script.audit.iter().filter(|record| record.sequence > asked.after_sequence).cloned();
+                let records: Vec<_> = behind.by_ref().take(asked.limit as usize).collect();
+                let next_after = behind.next().and(records.last()).map_or(0, |last| last.sequence);
+                Ok(Response::new(ListAuditReply { records, next_after, ..ListAuditReply::default() }))
+            }
+
+            async fn list_tasks(&self, _: Request<ListTasksRequest>) -> Result<Response<ListTasksReply>, Status> {
+                Ok(Response::new(ListTasksReply { tasks: self.script.tasks.clone(), next_after: 0 }))
+            }
+
             async fn explain_run(&self, request: Request<ExplainRunRequest>) -> Result<Response<ExplainRunReply>, Status> {
                 self.refuse()?;
                 self.asked.lock().unwrap().explains.push(request.into_inner());
@@ -204,10 +221,8 @@ unasked! {
     retry_run(RetryRunRequest) -> ControlRunReply;
     settle_task(SettleTaskRequest) -> ControlRunReply;
     list_runs(ListRunsRequest) -> ListRunsReply;
-    list_tasks(ListTasksRequest) -> ListTasksReply;
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
     verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
-    list_audit(ListAuditRequest) -> ListAuditReply;
     list_roles(ListRolesRequest) -> ListRolesReply;
     grant_role(GrantRoleRequest) -> GrantRoleReply;
     revoke_role(RevokeRoleRequest) -> RevokeRoleReply;

@@ -20,6 +20,7 @@ mod role;
 mod rollback;
 mod run;
 mod status;
+mod timeline;
 mod watch;
 mod why;
 

@@ -1,4 +1,5 @@
-//! `run start|list|show|watch`. (What is done to a run that was started is in `control`, why it is as it is in `why`.)
+//! `run start|list|show|watch`. (What is done to a run that was started is in `control`, why it is as it is in `why`, and what
+//! happened in `timeline`.)
 
 use proto::v1::{self, GetRunRequest, ListRunsRequest, ListTasksRequest, StartRunRequest};
 use serde_json::json;
@@ -6,7 +7,7 @@ use serde_json::json;
 use super::{
     confirm::{ask, can_ask},
     control::control,
-    plan,
+    plan, timeline,
     watch::{counts_text, watch},
     why,
 };
@@ -28,6 +29,7 @@ pub async fn run(out: Output, client: &mut Client, command: Run) -> Result<u8> {
         Run::List { limit, active } => list(out, client, limit, active).await,
         Run::Show { id, tasks } => show(out, client, id, tasks).await,
         Run::Watch { id } => watch(out, client, &id).await,
+        Run::Timeline { id, after, limit } => timeline::timeline(out, client, id, after, limit).await,
         Run::Explain { id, step, task } => why::explain(out, client, id, step, task).await,
         Run::Control(command) => control(out, client, command).await,
     }
