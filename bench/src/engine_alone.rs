@@ -22,7 +22,7 @@ const HOSTS: &str = r#"
 playbook: bench-hosts
 version: 1
 inputs:
-  hosts: {type: list<agent>}
+  hosts: {type: list<host>}
 targets:
   named: {hosts: "${inputs.hosts}", max: 100000}
 steps:
@@ -34,7 +34,7 @@ const ITEMS: &str = r#"
 playbook: bench-items
 version: 1
 inputs:
-  hosts: {type: list<agent>}
+  hosts: {type: list<host>}
   items: {type: list<string>}
 targets:
   named: {hosts: "${inputs.hosts}", max: 1}

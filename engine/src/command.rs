@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
 use crate::plan::Foretold;
 use crate::planner::Decision;
+use crate::state::claims::Claims;
 use crate::time::Timestamp;
 
 /// A log entry: an envelope, stamped by the leader that proposed it.
@@ -315,6 +316,9 @@ pub struct StartRun {
     /// The events that a threshold counted, and their key; null: no threshold triggered it.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub group: serde_json::Value,
+    /// What it claims while it is active, as its proposer evaluated `limits`.
+    #[serde(default, skip_serializing_if = "Claims::is_nothing")]
+    pub claims: Claims,
 }
 
 /// What an agent says of one attempt.

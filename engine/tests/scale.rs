@@ -85,6 +85,7 @@ fn a_fan_out_takes_few_entries_and_ends() {
         targets: BTreeMap::from([("all".to_owned(), hosts)]),
         config: serde_json::json!({}),
         foretold: None,
+        claims: engine::state::claims::Claims::default(),
         event: serde_json::Value::Null,
         group: serde_json::Value::Null,
     };

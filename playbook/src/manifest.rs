@@ -645,12 +645,6 @@ impl Manifest {
     /// What of it this build compiles and cannot run yet: such a run is refused, never run without it.
     pub fn not_built(&self) -> Vec<String> {
         let mut all = Vec::new();
-        if self.limits.concurrency.is_some() {
-            all.push("limits.concurrency".to_owned());
-        }
-        if self.limits.lock.is_some() {
-            all.push("limits.lock".to_owned());
-        }
         for step in self.steps.iter().chain(&self.finally) {
             let mut not = |what: &str| all.push(format!("{what} (step {})", step.name));
             match &step.kind {

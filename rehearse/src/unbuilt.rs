@@ -1,7 +1,7 @@
 //! What this version compiles and cannot run yet: said, and left out where the test file says so.
 //!
 //! A test of a playbook that has such a part would otherwise only show that its run is refused. A test file that names the
-//! part in `without` tries the rest: a limit on other runs is left out, for a case has no others; a step that would start
+//! part in `without` tries the rest: a step that would start
 //! another playbook gives what it would start it with, and starts nothing. Nothing stands in for a part that the file does
 //! not name.
 
@@ -11,12 +11,6 @@ use playbook::manifest::{Kind, Manifest, Over, Rule};
 pub(crate) fn reduced(manifest: &Manifest, without: &[String]) -> Manifest {
     let mut manifest = manifest.clone();
     let named = |part: &str| without.iter().any(|name| name == part);
-    if named("limits.concurrency") {
-        manifest.limits.concurrency = None;
-    }
-    if named("limits.lock") {
-        manifest.limits.lock = None;
-    }
     for step in manifest.steps.iter_mut().chain(&mut manifest.finally) {
         if let Kind::Playbook { with, .. } = &step.kind
             && step.over == Over::Once

@@ -6,7 +6,7 @@ use engine::command::{
     CallEnded, NodeInfo, Outcome, Report, ReportBody, SessionClosed, SessionOpened, StartRun,
 };
 use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RunId};
-use engine::plan::Foretold;
+use engine::plan::{Foretold, claims_of};
 use engine::planner::{Decision, Planner};
 use engine::state::{Run, StepStatus};
 use engine::{Actor, Assignment, Command, Effect, Envelope, Reply, State, Timestamp};
@@ -238,6 +238,7 @@ impl<'a> World<'a> {
             })
             .collect();
         let targets = playbook::resolve_targets(manifest, &inputs, &config, &agents).map_err(refused)?;
+        let claims = claims_of(manifest, &inputs, &config).map_err(|why| Stuck::Refused(why.to_string()))?;
         let ids = |hosts: Vec<String>| hosts.iter().filter_map(|host| host.parse().ok()).collect();
         let start = StartRun {
             run: RUN,
@@ -255,6 +256,7 @@ impl<'a> World<'a> {
             config,
             event,
             group,
+            claims,
         };
         let actor = Actor::Operator(given.requester.clone());
         match self.apply(actor, Command::StartRun(Box::new(start))) {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use playbook::manifest::Manifest;
 use serde_json::{Value, json};
 
-use crate::id::AgentId;
+use crate::id::{AgentId, RunId};
 use crate::planner::parsed;
 use crate::state::agents::Agent;
+use crate::state::claims::Claims;
 use crate::state::{Roles, State};
 
 /// The cluster as it was at one index of the log.
@@ -18,6 +20,10 @@ pub struct Ground {
     /// How many agents there are.
     pub(super) fleet: usize,
     pub(super) roles: Roles,
+    /// What active runs have locked (canonical JSON), and which.
+    pub(super) held: BTreeMap<String, RunId>,
+    /// The places that active runs take: of which playbook, with which key, and which run.
+    pub(super) places: Vec<(String, Option<String>, RunId)>,
 }
 
 /// An agent, as far as plans look at it.
@@ -54,7 +60,45 @@ impl Ground {
             agents,
             fleet: state.agents_total(),
             roles: state.roles().clone(),
+            held: state
+                .active_runs()
+                .flat_map(|run| run.claims.locked.iter().map(|value| (value.clone(), run.id)))
+                .collect(),
+            places: state
+                .active_runs()
+                .filter(|run| run.manifest().limits.concurrency.is_some())
+                .map(|run| (run.manifest().playbook.clone(), run.claims.key.clone(), run.id))
+                .collect(),
         }
+    }
+
+    /// Why a run with these claims would be refused as the cluster is.
+    pub(super) fn in_the_way(&self, manifest: &Manifest, claims: &Claims) -> Vec<String> {
+        let mut all = Vec::new();
+        if let Some(limit) = &manifest.limits.concurrency {
+            let rivals = self
+                .places
+                .iter()
+                .filter(|(playbook, key, _)| *playbook == manifest.playbook && *key == claims.key);
+            let rivals: Vec<_> = rivals.map(|(_, _, run)| run).collect();
+            if rivals.len() >= limit.max as usize {
+                all.push(format!(
+                    "{} runs of the playbook go on, as many as limits.concurrency allows ({} among them): one more is refused",
+                    rivals.len(),
+                    rivals[0]
+                ));
+            }
+        }
+        for (value, run) in claims
+            .locked
+            .iter()
+            .filter_map(|value| Some((value, self.held.get(value)?)))
+        {
+            all.push(format!(
+                "{value} is locked by run {run}: a run of this plan is refused until that one is over"
+            ));
+        }
+        all
     }
 
     pub(super) fn get(&self, id: &AgentId) -> Option<&Known> {

@@ -6,6 +6,7 @@
 //! the targets, keeps it with the run, and refuses where another one was expected
 //! (docs/adr/0026-a-plan-is-named-by-its-hash.md).
 
+mod claims;
 pub(crate) mod gate;
 mod ground;
 pub(crate) mod hash;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalogue::{Impact, RunsOn};
 use playbook::Problems;
+use playbook::canonical::canonical_json;
 use playbook::eval::Scope;
 use playbook::manifest::{Kind, Manifest, TargetSource};
 use serde::{Deserialize, Serialize};
@@ -23,8 +25,10 @@ use serde_json::{Value, json};
 use crate::command::StartRun;
 use crate::id::{AgentId, Digest, RunId};
 use crate::limits::CRITICAL_LABEL;
+use crate::state::claims::Claims;
 use hash::{Frozen, set_of};
 
+pub use claims::claims_of;
 pub use gate::PlannedGate;
 pub use ground::Ground;
 pub use step::{PlannedStep, Undo};
@@ -55,6 +59,8 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// What people should know besides.
     pub warnings: Vec<String>,
+    /// What the run would claim while it is active.
+    pub claims: Claims,
 }
 
 /// A host of a plan, as it is now.
@@ -111,6 +117,20 @@ pub enum PlanError {
         /// And how grave that is.
         impact: &'static str,
     },
+    /// What limits other runs cannot be said.
+    #[error("limits.{what}: {problem}")]
+    Limits {
+        /// Which part of it.
+        what: &'static str,
+        /// Why not.
+        problem: String,
+    },
+    /// Other runs hold everything that this one would lock.
+    #[error("all that limits.lock names is locked by other runs, such as {run}: nothing is left to do")]
+    AllHeld {
+        /// One of them.
+        run: String,
+    },
 }
 
 /// What a run with these inputs would do, as the cluster is. Linear in the fleet where a set selects, in the targets
@@ -120,13 +140,18 @@ pub enum PlanError {
 /// Why there can be no such run.
 pub fn draw(
     manifest: Manifest,
-    inputs: Value,
+    mut inputs: Value,
     config: Value,
     ground: &Ground,
     requester: &str,
 ) -> Result<Plan, PlanError> {
     no_host_chooses(&manifest)?;
-    let targets = resolve(&manifest, &inputs, &config, ground)?;
+    let mut claims = claims_of(&manifest, &inputs, &config)?;
+    let left_out = claims::drop_held(&manifest, &mut inputs, &mut claims, ground)?;
+    let mut targets = resolve(&manifest, &inputs, &config, ground)?;
+    for hosts in targets.values_mut() {
+        hosts.retain(|id| !left_out.contains(&canonical_json(&json!(id))));
+    }
     let mut scope = Scope::new();
     scope.bind("inputs", &inputs);
     scope.bind("config", &config);
@@ -150,7 +175,12 @@ pub fn draw(
     };
     let hash = frozen.hash(|id| ground.labels(id), ground.fleet);
     let hosts = hosts(&targets, &steps, ground);
-    let warnings = warnings(&manifest, &hosts, &steps);
+    let mut warnings = warnings(&manifest, &hosts, &steps);
+    for value in &left_out {
+        let run = &ground.held[value];
+        warnings.push(format!("{value} is left out: run {run} has locked it"));
+    }
+    warnings.extend(ground.in_the_way(&manifest, &claims));
     Ok(Plan {
         hash,
         manifest_hash,
@@ -162,6 +192,7 @@ pub fn draw(
         inputs,
         config,
         targets,
+        claims,
     })
 }
 
@@ -191,6 +222,7 @@ impl Plan {
             inputs: self.inputs,
             targets: self.targets,
             config: self.config,
+            claims: self.claims,
         }
     }
 }

@@ -38,6 +38,8 @@ fn ground() -> Ground {
         agents: vec![known(1, &[("site", "west")]), known(2, &[("site", "west")])],
         fleet: 100,
         roles: Roles::default(),
+        held: BTreeMap::new(),
+        places: Vec::new(),
     }
 }
 
@@ -188,13 +190,7 @@ fn the_examples_can_be_planned() {
     assert_eq!(sets, ["h2", "h1"], "h2 is connected to h1, which is infected");
     let touched: Vec<_> = plan.hosts.iter().map(|host| host.is_touched).collect();
     assert_eq!(touched, [true, false], "the connected are only looked at");
-    assert!(
-        plan.warnings
-            .iter()
-            .any(|warning| warning.contains("limits.lock")),
-        "{:?}",
-        plan.warnings
-    );
+    assert_eq!(plan.claims.locked.iter().collect::<Vec<_>>(), [r#""h1""#]);
     assert!(plan.warnings.iter().any(|warning| warning.contains("spread")));
 }
 
@@ -243,4 +239,24 @@ fn what_was_written_before_there_were_plans_is_read() {
     assert_eq!(state.run(&run).map(|run| run.plan_hash), Some(None));
     let read = State::decode(&state.encode()).expect("a snapshot");
     assert_eq!(read.hash(), state.hash());
+}
+
+#[test]
+fn what_another_run_has_locked_is_left_out() {
+    let text = include_str!("../../../playbook/examples/ransomware-response.yaml");
+    let mut ground = ground();
+    ground.agents[1].facts = r#"{"os":"linux","peers":["h1"]}"#.into();
+    let other = RunId(uuid::Uuid::from_u128(7));
+    ground.held.insert(r#""h2""#.into(), other);
+    let plan = planned(text, &json!({"hosts": ["h1", "h2"]}), &ground).expect("a plan");
+    assert_eq!(plan.inputs["hosts"], json!(["h1"]));
+    assert!(
+        plan.targets.values().flatten().all(|host| host.as_str() != "h2"),
+        "not as one that is connected either: {:?}",
+        plan.targets
+    );
+    let said = format!("\"h2\" is left out: run {other} has locked it");
+    assert!(plan.warnings.contains(&said), "{:?}", plan.warnings);
+    let refused = planned(text, &json!({"hosts": ["h2"]}), &ground);
+    assert!(matches!(&refused, Err(PlanError::AllHeld { .. })), "{refused:?}");
 }

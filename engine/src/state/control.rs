@@ -124,6 +124,7 @@ impl State {
         }
         if run.status.is_end() {
             within("active runs", self.runs.active().len() + 1, ACTIVE_RUNS_MAX)?;
+            self.check_claims_again(id)?;
             self.runs.reopen(id);
         }
         let names: Vec<_> = again

@@ -4,6 +4,7 @@ pub mod agents;
 pub mod approvals;
 pub mod assignments;
 pub mod audit;
+pub mod claims;
 mod control;
 mod deadlines;
 mod decisions;

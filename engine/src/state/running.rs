@@ -84,6 +84,7 @@ impl State {
             }
         }
         let plan_hash = self.plan_hash(start)?;
+        self.check_claims(manifest, &start.claims)?;
         let deadline = manifest.limits.timeout_ms.map(|ms| self.now.plus_ms(ms));
         let counts: Vec<_> = start
             .targets
@@ -125,6 +126,7 @@ impl State {
             trimmed: false,
             paused_at: None,
             reopened_at: 0,
+            claims: start.claims.clone(),
         });
         self.timers.change(Timer::Run(start.run), None, deadline);
         turn.out.runs.insert(start.run);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::command::TaskError;
 use crate::id::{AgentId, Digest, RunId, TaskKey};
 use crate::limits::{CALLS_PARALLEL_DEFAULT, FINISHED_TASK_BYTES_MAX};
+use crate::state::claims::Claims;
 use crate::state::steps::{StepState, StepStatus};
 use crate::state::tasks::Task;
 use crate::state::undo::Undo;
@@ -109,6 +110,9 @@ pub struct Run {
     /// The log index at which people last changed an end: decisions drawn before are stale.
     #[serde(default)]
     pub(crate) reopened_at: u64,
+    /// What no other run may hold while this one is active.
+    #[serde(default, skip_serializing_if = "Claims::is_nothing")]
+    pub claims: Claims,
 }
 
 static NO_MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| {

@@ -14,6 +14,7 @@ use engine::command::{
 };
 use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
 use engine::planner::{Decision, NewTasks, Planner, Verdict, undo_plan};
+use engine::state::claims::Claims;
 use engine::{Actor, Command, Effect, Envelope, Reply, State, Timestamp};
 use playbook::manifest::{
     Expression, Kind, Limits, Manifest, Need, NeedState, OnFailure, Over, Retry, Rule, Step, Strategy,
@@ -502,6 +503,7 @@ impl World {
                     foretold: None,
                     event: self.event.clone(),
                     group: self.group.clone(),
+                    claims: Claims::default(),
                 };
                 self.ask(self.actor.clone(), Command::StartRun(Box::new(start)));
             }

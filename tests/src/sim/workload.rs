@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use engine::command::StartRun;
 use engine::id::{AgentId, RunId};
 use engine::plan::Foretold;
+use engine::state::claims::Claims;
 use playbook::manifest::Manifest;
 
 use super::rng::Rng;
@@ -111,5 +112,6 @@ pub fn start_run(rng: &mut Rng, manifests: &[Manifest], agents: &[AgentId], now_
         config: serde_json::json!({}),
         event: serde_json::Value::Null,
         group: serde_json::Value::Null,
+        claims: Claims::default(),
     }
 }

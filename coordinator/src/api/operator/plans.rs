@@ -1,5 +1,6 @@
 //! Plans: compiled, bound, resolved and frozen over a copy of the state, away from the threads that answer.
 
+use engine::Refusal;
 use engine::plan::{Ground, Plan, PlanError, draw};
 use playbook::manifest::Manifest;
 use proto::v1;
@@ -103,5 +104,7 @@ fn refused(error: PlanError) -> ApiError {
     match error {
         PlanError::Targets(problems) => ApiError::Playbook(problems.to_string()),
         PlanError::FactsDecide { .. } => ApiError::FactsDecide(error),
+        PlanError::Limits { .. } => ApiError::Playbook(error.to_string()),
+        PlanError::AllHeld { .. } => ApiError::Refused(Refusal::State(error.to_string())),
     }
 }
