@@ -61,7 +61,7 @@ impl Explainer<'_> {
         let agent = self.run.agent_of(step, item).and_then(|id| self.state.agent(id));
         if let Some(agent) = agent.filter(|agent| !agent.is_online()) {
             let since = match agent.detached_at {
-                Some(at) => format!("has been offline since {}", ago(self.now, at)),
+                Some(at) => format!("has been offline for {}", span(self.now.0.saturating_sub(at.0))),
                 None => "has never been connected".to_owned(),
             };
             let until = task.wake.map_or(String::new(), |at| {
@@ -118,8 +118,9 @@ impl Explainer<'_> {
             return format!("waits for another system to answer ({action}, begun {begun}){ends}");
         }
         format!(
-            "has been running since {begun} (attempt {}){lost}{ends}",
-            task.attempt
+            "began {begun} (attempt {}){lost}{}",
+            task.attempt,
+            ends.replacen(", and is", "; it is", 1)
         )
     }
 
