@@ -10,10 +10,14 @@ macro_rules! library {
 }
 
 library![
+    "cryptominer",
+    "failed-logins",
     "ioc-sweep",
+    "linux-triage",
     "ransomware-contain",
     "suspicious-process",
-    "un-isolate"
+    "un-isolate",
+    "webshell",
 ];
 
 /// Every playbook of the library: (name, text), sorted by name.
