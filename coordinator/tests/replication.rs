@@ -81,8 +81,13 @@ impl Cluster {
     }
 
     async fn start(&mut self, id: u64) {
+        self.start_knowing(id, self.members.clone()).await;
+    }
+
+    /// Starts a node whose address book has these members only.
+    async fn start_knowing(&mut self, id: u64, members: Vec<(u64, String, String)>) {
         let (_, name, endpoint) = self.members[id as usize - 1].clone();
-        let directory = PeerDirectory::new(self.client_tls(&name), self.members.clone());
+        let directory = PeerDirectory::new(self.client_tls(&name), members);
         let (raft, service) = start(self.config(id), directory.clone()).await.unwrap();
         let identity = self.identity(Role::Coordinator, &name);
         let tls = ServerTls::new(
@@ -325,30 +330,58 @@ async fn a_new_member_comes_by_snapshot_and_gets_its_vote() {
     cluster.commit(10).await;
 }
 
+/// Its address book is brought forward by the log, and the log by the leader that is not in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_away_follows_a_leader_that_was_added_meanwhile() {
+    let mut cluster = Cluster::new(3).await;
+    cluster.commit(10).await;
+    cluster.stop(3).await;
+    let before = cluster.members.clone();
+    cluster.members.push(member(cluster.address, 4));
+    for (_, node) in cluster.running() {
+        node.directory.set(cluster.members.clone());
+    }
+    cluster.nodes.push(None);
+    cluster.start(4).await;
+    let leader = cluster.leader().await;
+    for change in [Change::AddLearner(4), Change::Promote(4)] {
+        let index = cluster.commit(1).await;
+        if matches!(change, Change::Promote(4)) {
+            until("the new member did not catch up", || {
+                (cluster.raft(4).status().applied >= index).then_some(())
+            })
+            .await;
+        }
+        cluster.raft(leader).change_membership(change).await.unwrap();
+    }
+    cluster.raft(leader).transfer_leader(4).await.unwrap();
+    cluster.commit(10).await;
+    cluster.start_knowing(3, before).await;
+    // The third of them has to help now: without it there is no majority.
+    cluster.stop(if leader == 1 { 2 } else { 1 }).await;
+    let index = cluster.commit(300).await;
+    cluster.await_applied(index).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_members_speak_and_only_for_themselves() {
     let cluster = Cluster::new(1).await;
     let endpoint = &cluster.members[0].2;
-    let frame = |from, cluster_id: String| RaftMessages {
+    let frame = |from, cluster_id: String, from_endpoint: &str| RaftMessages {
         cluster_id,
         from,
         to: 1,
+        from_endpoint: from_endpoint.to_owned(),
         ..RaftMessages::default()
     };
-    for (name, from, id, code) in [
-        (
-            "stranger",
-            9,
-            cluster.id.to_string(),
-            tonic::Code::PermissionDenied,
-        ),
-        ("c1", 2, cluster.id.to_string(), tonic::Code::PermissionDenied),
-        (
-            "c1",
-            1,
-            uuid::Uuid::new_v4().to_string(),
-            tonic::Code::FailedPrecondition,
-        ),
+    let (here, denied) = (cluster.id.to_string(), tonic::Code::PermissionDenied);
+    let elsewhere = uuid::Uuid::new_v4().to_string();
+    for (name, from, id, at, code) in [
+        ("stranger", 9, here.clone(), "", denied),
+        // In the name of a member that is known by another one.
+        ("stranger", 1, here.clone(), "127.0.0.1:9", denied),
+        ("c1", 2, here, "", denied),
+        ("c1", 1, elsewhere, "", tonic::Code::FailedPrecondition),
     ] {
         let tls = cluster.client_tls(name);
         let options = ConnectOptions::default();
@@ -357,7 +390,7 @@ async fn only_members_speak_and_only_for_themselves() {
             .unwrap();
         let mut client = RaftServiceClient::new(channel);
         let sent = client
-            .messages(tokio_stream::iter([frame(from, id.clone())]))
+            .messages(tokio_stream::iter([frame(from, id.clone(), at)]))
             .await;
         assert_eq!(sent.unwrap_err().code(), code, "{name} as {from}");
         if name == "stranger" {

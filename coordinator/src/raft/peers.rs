@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use certs::Role as CertificateRole;
@@ -42,6 +42,9 @@ const WINDOW_BYTES: u32 = 4 << 20;
 pub struct PeerDirectory {
     tls: ClientTls,
     members: Arc<RwLock<BTreeMap<u64, Member>>>,
+    /// Those who spoke to this node and are not in the list: added while it was away. What they say is what brings the
+    /// list forward, so they are heard and answered; certificates say who they are.
+    heard: Arc<RwLock<BTreeMap<u64, Member>>>,
 }
 
 #[derive(Clone)]
@@ -56,6 +59,7 @@ impl PeerDirectory {
         let directory = PeerDirectory {
             tls,
             members: Arc::default(),
+            heard: Arc::default(),
         };
         directory.set(members);
         directory
@@ -67,6 +71,32 @@ impl PeerDirectory {
             .into_iter()
             .map(|(id, name, endpoint)| (id, Member { name, endpoint }));
         *self.members.write() = members.collect();
+        self.heard.write().clear();
+    }
+
+    /// Notes a coordinator of this name that speaks as a member which the list does not have (yet). False: the list has
+    /// that member by another name, or it does not say where it is.
+    pub(super) fn hear(&self, id: u64, name: &str, endpoint: &str) -> bool {
+        if self.members.read().contains_key(&id) || endpoint.is_empty() {
+            return false;
+        }
+        let mut heard = self.heard.write();
+        let is_new = heard.get(&id).is_none_or(|known| known.endpoint != endpoint);
+        if is_new {
+            tracing::info!(
+                id,
+                name,
+                endpoint,
+                "a member speaks that this node's address book does not have yet"
+            );
+            let (name, endpoint) = (name.to_owned(), endpoint.to_owned());
+            heard.insert(id, Member { name, endpoint });
+        }
+        true
+    }
+
+    fn endpoint_of(&self, id: u64) -> Option<String> {
+        Some(self.members.read().get(&id)?.endpoint.clone())
     }
 
     /// The raft id of the member with this name.
@@ -80,6 +110,7 @@ impl PeerDirectory {
 
     async fn connect(&self, id: u64) -> Result<RaftServiceClient<Channel>, String> {
         let member = self.members.read().get(&id).cloned();
+        let member = member.or_else(|| self.heard.read().get(&id).cloned());
         let member = member.ok_or_else(|| format!("node {id} is not in the address book"))?;
         let options = ConnectOptions {
             expect_id: Some(member.name),
@@ -201,8 +232,13 @@ impl Peer {
             let error = match self.directory.connect(self.to).await {
                 Ok(client) => {
                     tracing::debug!(peer = self.to, "connected");
-                    (backoff, told) = (BACKOFF_MIN, false);
-                    self.stream(client, Arc::clone(&batches)).await
+                    let connected = Instant::now();
+                    let error = self.stream(client, Arc::clone(&batches)).await;
+                    // A peer that refuses what it is sent does so at once: that is no better than no connection.
+                    if connected.elapsed() >= BACKOFF_MAX {
+                        (backoff, told) = (BACKOFF_MIN, false);
+                    }
+                    error
                 }
                 Err(error) => error,
             };
@@ -226,13 +262,16 @@ impl Peer {
         batches: Arc<Mutex<mpsc::Receiver<Batch>>>,
     ) -> String {
         let (cluster_id, from, to) = (self.config.cluster_id.to_string(), self.config.node_id, self.to);
+        let directory = self.directory.clone();
         let frames = futures::stream::unfold(batches, move |batches| {
             let cluster_id = cluster_id.clone();
+            let from_endpoint = directory.endpoint_of(from).unwrap_or_default();
             async move {
                 let mut frame = wire::RaftMessages {
                     cluster_id,
                     from,
                     to,
+                    from_endpoint,
                     ..wire::RaftMessages::default()
                 };
                 let mut bytes = 0;

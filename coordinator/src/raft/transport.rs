@@ -52,6 +52,9 @@ impl RaftService {
         let commit = frame.messages.iter().map(|message| message.commit).max();
         let commit = commit.unwrap_or(0);
         let state = self.shared.state.read();
+        if state.was_removed(NodeId(frame.from)) {
+            return true;
+        }
         commit > 0
             && state.applied_index() >= commit
             && state.nodes().next().is_some()
@@ -76,14 +79,20 @@ impl RaftService {
             return Err(Status::unavailable("this node has halted"));
         }
         let known = self.directory.id_of(caller.id());
-        if known != Some(frame.from) && self.was_removed(&frame) {
-            return Err(removed(frame.from));
+        if known != Some(frame.from) {
+            if self.was_removed(&frame) {
+                return Err(removed(frame.from));
+            }
+            // Raft hears whoever has a newer log, member or not: this node may be the one that is behind.
+            if !self.directory.hear(frame.from, caller.id(), &frame.from_endpoint) {
+                return Err(no_member(caller));
+            }
         }
-        let caller = known.ok_or_else(|| no_member(caller))?;
-        if frame.from != caller || frame.to != self.node_id {
+        let caller = frame.from;
+        if frame.to != self.node_id {
             let message = format!(
-                "node {caller} sent a frame from node {} to node {}, but this is node {}",
-                frame.from, frame.to, self.node_id
+                "node {caller} sent a frame to node {}, but this is node {}",
+                frame.to, self.node_id
             );
             return Err(Status::permission_denied(message));
         }

@@ -54,6 +54,11 @@ impl State {
         self.nodes.by_id.values()
     }
 
+    /// Whether it was a member, and is none any more: its id is never used again.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        self.nodes.removed.contains(&node)
+    }
+
     /// A member.
     pub fn node(&self, node: NodeId) -> Option<&NodeInfo> {
         self.nodes.by_id.get(&node)
