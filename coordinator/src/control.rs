@@ -243,6 +243,7 @@ fn is_idempotent(command: &Command) -> bool {
         // their own ids, decisions by the run's revision), or gives the same key the same answer.
         Command::Bootstrap { .. }
         | Command::PutNode(_)
+        | Command::NodeLeaves { .. }
         | Command::Enroll { .. }
         | Command::SetLabels { .. }
         | Command::Sessions { .. }

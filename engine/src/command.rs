@@ -83,6 +83,14 @@ pub enum Command {
     },
     /// Adds a member to the address book, or replaces its entry. (Its vote is raft's affair.)
     PutNode(NodeInfo),
+    /// A member is about to be removed: from now on nothing counts on the evidence that it holds. ([`Command::PutNode`]
+    /// takes this back.)
+    NodeLeaves {
+        /// Which.
+        node: NodeId,
+        /// Also where no other member holds a piece of evidence.
+        lose_evidence: bool,
+    },
     /// Takes a member out of the address book; its sessions are closed.
     RemoveNode {
         /// Which.

@@ -67,18 +67,6 @@ pub enum ApiError {
     /// A change of membership, or of the leader, did not come about.
     #[error("the cluster was not changed: {0}")]
     Reshape(String),
-    /// A member that is to go holds the last copies of evidence.
-    #[error(
-        "the cluster was not changed: no other member holds {pieces} pieces of evidence that {member} holds, {first} among them"
-    )]
-    LosesEvidence {
-        /// Who is to go.
-        member: String,
-        /// How many would have no copy left.
-        pieces: usize,
-        /// One of them.
-        first: engine::id::Digest,
-    },
     /// A certificate could not be made.
     #[error("the certificate could not be issued: {0}")]
     Issue(String),
@@ -160,11 +148,6 @@ fn describe(error: &ApiError) -> (Code, &'static str, &'static str) {
             Code::FailedPrecondition,
             "membership",
             "`cordon cluster status` shows the members and who leads; change one at a time",
-        ),
-        ApiError::LosesEvidence { .. } => (
-            Code::FailedPrecondition,
-            "loses_evidence",
-            "while both run, a second copy is made within a minute: try again then; if its disk is gone, --lose-evidence goes on",
         ),
         ApiError::Issue(_) => (
             Code::Internal,

@@ -21,7 +21,11 @@ impl Evidence {
     /// node first. In a cluster of one that is this node alone.
     pub async fn make_copy(&self, digest: &Digest, size_bytes: u64) -> Result<Vec<NodeId>, EvidenceError> {
         let inner = &self.inner;
-        let others = inner.peers.others();
+        let mut others = inner.peers.others();
+        // Whoever is about to be removed is the last choice.
+        inner
+            .control
+            .local(|state| others.sort_by_key(|node| !state.stays(*node)));
         if others.is_empty() {
             return Ok(vec![inner.node]);
         }
@@ -117,9 +121,13 @@ impl Evidence {
     }
 
     fn members(&self) -> BTreeSet<NodeId> {
-        self.inner
-            .control
-            .local(|state| state.nodes().map(|node| node.node).collect())
+        self.inner.control.local(|state| {
+            state
+                .nodes()
+                .map(|node| node.node)
+                .filter(|node| state.stays(*node))
+                .collect()
+        })
     }
 
     /// Fetches what this node should hold, and copies what only this one of the members holds. What fails is told

@@ -70,6 +70,7 @@ impl State {
         if !self.nodes.by_id.contains_key(&node.node) {
             within("members", self.nodes.by_id.len() + 1, NODES_MAX)?;
         }
+        self.nodes.leaving.remove(&node.node);
         if self.nodes.by_id.insert(node.node, node.clone()).as_ref() != Some(node) {
             self.record(
                 turn,
@@ -81,10 +82,49 @@ impl State {
         Ok(Reply::Done)
     }
 
+    /// Whether what a member holds is held by another one that stays is decided here, in the order of the log: two
+    /// members that leave at once cannot each count on the other.
+    pub(super) fn node_leaves(
+        &mut self,
+        node: NodeId,
+        lose_evidence: bool,
+        turn: &Turn<'_>,
+    ) -> Result<Reply, Refusal> {
+        let Some(info) = self.nodes.by_id.get(&node) else {
+            return Err(not_found("node", &node.0.to_string()));
+        };
+        let name = info.name.clone();
+        if !lose_evidence {
+            let mut held: BTreeMap<Digest, (bool, bool)> = BTreeMap::new();
+            for record in self.evidence.iter() {
+                let (here, elsewhere) = held.entry(record.sha256).or_default();
+                *here |= record.nodes.contains(&node);
+                *elsewhere |= record
+                    .nodes
+                    .iter()
+                    .any(|other| *other != node && self.stays(*other));
+            }
+            held.retain(|_, (here, elsewhere)| *here && !*elsewhere);
+            if let Some((first, _)) = held.first_key_value() {
+                return Err(Refusal::State(format!(
+                    "no other member holds {} pieces of evidence that {name} holds, {first} among them: while both run, a second \
+                     copy is made within a minute, try again then; if its disk is gone, --lose-evidence goes on",
+                    held.len()
+                )));
+            }
+        }
+        if self.nodes.leaving.insert(node) {
+            let detail = json!({"raft_id": node.0, "lose_evidence": lose_evidence});
+            self.record(turn, "node.leave", name, &detail);
+        }
+        Ok(Reply::Done)
+    }
+
     pub(super) fn remove_node(&mut self, node: NodeId, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
         let Some(info) = self.nodes.by_id.remove(&node) else {
             return Err(not_found("node", &node.0.to_string()));
         };
+        self.nodes.leaving.remove(&node);
         self.nodes.removed.insert(node);
         let lost: Vec<_> = self.sessions_of(node).map(|(id, _)| id.clone()).collect();
         for agent in &lost {

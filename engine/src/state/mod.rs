@@ -148,6 +148,7 @@ impl State {
                 nodes,
             } => self.bootstrap(*cluster, trust_domain, nodes, turn),
             Command::PutNode(node) => self.put_node(node, turn),
+            Command::NodeLeaves { node, lose_evidence } => self.node_leaves(*node, *lose_evidence, turn),
             Command::RemoveNode { node } => self.remove_node(*node, turn),
             Command::CreateToken {
                 id,
@@ -288,6 +289,7 @@ impl Command {
     fn name_and_subject(&self) -> Option<(&'static str, String)> {
         Some(match self {
             Command::PutNode(node) => ("node.put", node.name.clone()),
+            Command::NodeLeaves { node, .. } => ("node.leave", node.0.to_string()),
             Command::RemoveNode { node } => ("node.remove", node.0.to_string()),
             Command::CreateToken { id, .. } => ("token.create", id.clone()),
             Command::RevokeToken { id } => ("token.revoke", id.clone()),

@@ -23,4 +23,7 @@ pub struct Nodes {
     pub by_id: BTreeMap<NodeId, NodeInfo>,
     /// Former members: a raft id is never used again.
     pub removed: BTreeSet<NodeId>,
+    /// Members that are about to be removed: nothing counts any more on what they hold.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving: BTreeSet<NodeId>,
 }

@@ -54,6 +54,11 @@ impl State {
         self.nodes.by_id.values()
     }
 
+    /// It is a member, and is not about to be removed.
+    pub fn stays(&self, node: NodeId) -> bool {
+        self.nodes.by_id.contains_key(&node) && !self.nodes.leaving.contains(&node)
+    }
+
     /// Whether it was a member, and is none any more: its id is never used again.
     pub fn was_removed(&self, node: NodeId) -> bool {
         self.nodes.removed.contains(&node)

@@ -310,6 +310,13 @@ impl World {
                 };
                 self.ask(self.actor.clone(), Command::PutNode(node));
             }
+            "node-leaves" => self.ask(
+                self.actor.clone(),
+                Command::NodeLeaves {
+                    node: NodeId(plain[0].parse().expect("a node")),
+                    lose_evidence: named.contains_key("lose"),
+                },
+            ),
             "remove-node" => self.ask(
                 self.actor.clone(),
                 Command::RemoveNode {

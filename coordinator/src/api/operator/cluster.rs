@@ -1,11 +1,10 @@
 //! The cluster and its members, as operators see and change them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use engine::Command;
 use engine::command::NodeInfo;
-use engine::id::{Digest, NodeId};
+use engine::id::NodeId;
 use proto::v1;
 
 use super::{Operators, parse};
@@ -111,10 +110,19 @@ impl Operators {
         asked: v1::RemoveMemberRequest,
     ) -> Result<v1::RemoveMemberReply, ApiError> {
         let node = NodeId(asked.raft_id);
-        if !asked.lose_evidence {
-            self.control.query(|state| keeps_evidence(state, node)).await??;
+        let info = self.control.query(|state| state.node(node).cloned()).await?;
+        let leaves = Command::NodeLeaves {
+            node,
+            lose_evidence: asked.lose_evidence,
+        };
+        self.submit(operator.clone(), "", leaves).await?;
+        if let Err(error) = self.control.reshape(Reshape::Remove(asked.raft_id)).await {
+            // It stays: what it holds counts again.
+            if let Some(info) = info {
+                self.submit(operator, "", Command::PutNode(info)).await?;
+            }
+            return Err(error.into());
         }
-        self.control.reshape(Reshape::Remove(asked.raft_id)).await?;
         self.submit(operator, &asked.request_id, Command::RemoveNode { node })
             .await?;
         Ok(v1::RemoveMemberReply {})
@@ -128,24 +136,6 @@ impl Operators {
         tracing::info!(operator, to = asked.raft_id, "an operator moves the leadership");
         self.control.reshape(Reshape::Lead(asked.raft_id)).await?;
         Ok(v1::TransferLeaderReply {})
-    }
-}
-
-/// That some other member holds whatever evidence this one holds.
-fn keeps_evidence(state: &engine::State, leaver: NodeId) -> Result<(), ApiError> {
-    let mut holders: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
-    for record in state.evidence() {
-        let members = record.nodes.iter().filter(|node| state.node(**node).is_some());
-        holders.entry(record.sha256).or_default().extend(members);
-    }
-    holders.retain(|_, nodes| nodes.iter().eq([&leaver]));
-    match holders.first_key_value() {
-        None => Ok(()),
-        Some((first, _)) => Err(ApiError::LosesEvidence {
-            member: node_name(state, leaver.0),
-            pieces: holders.len(),
-            first: *first,
-        }),
     }
 }
 
