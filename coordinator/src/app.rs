@@ -182,8 +182,13 @@ impl App {
             node_name: config.name.clone(),
             ca_sha256: credentials.coordinator_roots.pin(),
         };
-        let operator = OperatorServiceServer::new(Operators::new(control.clone(), evidence.clone(), about))
-            .max_decoding_message_size(limits::PLAYBOOK_MESSAGE_BYTES_MAX);
+        let operator = OperatorServiceServer::new(Operators::new(
+            control.clone(),
+            evidence.clone(),
+            peers.clone(),
+            about,
+        ))
+        .max_decoding_message_size(limits::PLAYBOOK_MESSAGE_BYTES_MAX);
         let agent = AgentServiceServer::new(Agents::new(hub.clone(), evidence.clone(), control.clone()))
             .max_decoding_message_size(limits::CHUNK_MESSAGE_BYTES_MAX);
         let peer = PeerServiceServer::new(Peers::new(

@@ -161,6 +161,28 @@ fn a_member_that_was_removed_while_it_was_down_is_told_by_the_others() {
         operator.create_token("").await?;
         leader.kill().await?;
         let left = cluster.leader(Some(leader.name())).await?;
+        // Whoever is asked says who is away, and only of that one.
+        for node in cluster.nodes.iter().filter(|node| node.name() != leader.name()) {
+            let asked = cluster.operator_at(node)?;
+            level(
+                "the dead one being told as such",
+                Duration::from_secs(60),
+                async || {
+                    let members = asked.cluster_status().await?.members;
+                    let away: Vec<_> = members
+                        .into_iter()
+                        .filter(|member| member.role == "unreachable")
+                        .map(|member| member.node_id)
+                        .collect();
+                    Ok(if away == [leader.name()] {
+                        Ok(())
+                    } else {
+                        Err(format!("{away:?}"))
+                    })
+                },
+            )
+            .await?;
+        }
         let remove = v1::RemoveMemberRequest {
             raft_id: leader.member.raft_id,
             request_id: request_id(),

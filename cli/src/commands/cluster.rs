@@ -130,7 +130,13 @@ async fn status(out: Output, client: &mut Client) -> Result<()> {
             })
             .collect();
         let columns = [
-            "name", "raft id", "role", "peer", "matched", "applied", "answered",
+            "name",
+            "raft id",
+            "role",
+            "peer",
+            "matched",
+            "applied",
+            "told by it",
         ];
         let head = out.fields(&[
             ("cluster", status.cluster_id.clone()),

@@ -39,16 +39,23 @@ impl Operators {
             // Without a quorum this fails or waits, and then what this node knows is what there is to show.
             let _stale = tokio::time::timeout(FRESH_WITHIN, self.control.query(|_| ())).await;
         }
-        let raft = self.control.raft().status();
         let this = self.control.node().0;
+        let leads = self.control.raft().status().leader == Some(this);
+        // The leader knows whom it reaches; another node asks.
+        let answering = match leads {
+            true => None,
+            false => Some(self.peers.answering(FRESH_WITHIN).await),
+        };
+        let raft = self.control.raft().status();
         let members = self.control.local(|state| {
             let member = |node: &NodeInfo| {
                 let id = node.node.0;
                 let peer = raft.peers.iter().find(|peer| peer.id == id);
+                let silent = answering.as_ref().is_some_and(|all| !all.contains(&node.node));
                 let role = match peer {
+                    _ if silent && id != this => "unreachable",
                     _ if raft.leader == Some(id) => "leader",
                     Some(peer) if peer.is_learner => "learner",
-                    // Only the leader knows whom it reaches.
                     Some(peer) if raft.leader == Some(this) && id != this && !peer.recently_active => {
                         "unreachable"
                     }

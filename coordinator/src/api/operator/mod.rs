@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status};
 
 use super::auth;
 use super::error::ApiError;
+use crate::api::peers::client::PeerClients;
 use crate::control::Control;
 use crate::evidence::Evidence;
 
@@ -44,6 +45,7 @@ const PLANS_DRAWN_MAX: usize = 2;
 pub struct Operators {
     control: Control,
     evidence: Evidence,
+    peers: PeerClients,
     about: About,
     /// Drawing a plan over a large fleet takes a processor for seconds: so many at once, others wait.
     drawing: Arc<Semaphore>,
@@ -63,10 +65,11 @@ pub struct About {
 
 impl Operators {
     /// Over this node's control and evidence.
-    pub fn new(control: Control, evidence: Evidence, about: About) -> Operators {
+    pub fn new(control: Control, evidence: Evidence, peers: PeerClients, about: About) -> Operators {
         Operators {
             control,
             evidence,
+            peers,
             about,
             drawing: Arc::new(Semaphore::new(PLANS_DRAWN_MAX)),
         }

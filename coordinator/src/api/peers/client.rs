@@ -1,7 +1,7 @@
 //! Asking other coordinators. One connection per node, made when it is first needed and again after it
 //! failed; replication has connections of its own, so that a large copy never delays a heartbeat.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,6 +130,17 @@ impl PeerClients {
         let behind = others.partition_point(|node| *node < this);
         others.rotate_left(behind);
         others
+    }
+
+    /// Which of the others answer a small question within this time.
+    pub async fn answering(&self, within: Duration) -> HashSet<NodeId> {
+        let nothing = Digest([0; 32]);
+        let asked = self.others().into_iter().map(async |node| {
+            let answer = tokio::time::timeout(within, self.stat_blob(node, &nothing)).await;
+            matches!(answer, Ok(Ok(_))).then_some(node)
+        });
+        let answers = futures::future::join_all(asked).await;
+        answers.into_iter().flatten().collect()
     }
 
     /// Proposes on the leader.
