@@ -81,7 +81,9 @@ impl Uploads {
                 Ok(receipt) => return Ok(receipt),
                 Err(Failed::ForGood(error)) => return Err(error),
                 Err(Failed::Again(why)) => {
-                    tracing::debug!(tries, why, "an upload is tried again");
+                    if why != problem {
+                        tracing::warn!(tries, why, "an upload is tried again");
+                    }
                     problem = why;
                 }
             }

@@ -322,7 +322,7 @@ fn describe_evidence(error: &EvidenceError) -> (Code, &'static str, &'static str
         EvidenceError::NoSecondCopy(_) => (
             Code::Unavailable,
             "no_second_copy",
-            "try again: the upload resumes at its end once another node answers",
+            "it is tried again, and goes on at its end once another node takes a copy: start the nodes that do not answer, make room on those that are full",
         ),
         EvidenceError::NotFound(_) => (
             Code::NotFound,

@@ -44,7 +44,9 @@ impl Evidence {
                 Err(error) => problems.push(format!("node {}: {error}", node.0)),
             }
         }
-        Err(EvidenceError::NoSecondCopy(problems.join("; ")))
+        let problems = problems.join("; ");
+        tracing::warn!(%digest, problems, "evidence waits for a second copy: no other node takes it");
+        Err(EvidenceError::NoSecondCopy(problems))
     }
 
     /// Fetches an object of the right hash from whichever of these nodes has it.
