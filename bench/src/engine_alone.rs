@@ -42,7 +42,7 @@ steps:
   look:
     do: file.hash
     targets: named
-    foreach: {item: path, in: inputs.items}
+    foreach: {in: inputs.items, as: path, host: "inputs.hosts[0]"}
     with: {paths: ["${path}"]}
 "#;
 
