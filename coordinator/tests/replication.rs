@@ -84,6 +84,16 @@ impl Cluster {
         self.start_knowing(id, self.members.clone()).await;
     }
 
+    /// Starts a node that those who run now have in their address books, and that is no member yet.
+    async fn start_a_fourth(&mut self) {
+        self.members.push(member(self.address, 4));
+        for (_, node) in self.running() {
+            node.directory.set(self.members.clone());
+        }
+        self.nodes.push(None);
+        self.start(4).await;
+    }
+
     /// Starts a node whose address book has these members only.
     async fn start_knowing(&mut self, id: u64, members: Vec<(u64, String, String)>) {
         let (_, name, endpoint) = self.members[id as usize - 1].clone();
@@ -290,12 +300,7 @@ async fn everything_acknowledged_is_there_after_all_restart() {
 async fn a_new_member_comes_by_snapshot_and_gets_its_vote() {
     let mut cluster = Cluster::new(3).await;
     cluster.commit(500).await;
-    cluster.members.push(member(cluster.address, 4));
-    for (_, node) in cluster.running() {
-        node.directory.set(cluster.members.clone());
-    }
-    cluster.nodes.push(None);
-    cluster.start(4).await;
+    cluster.start_a_fourth().await;
     let leader = cluster.leader().await;
     cluster
         .raft(leader)
@@ -337,12 +342,7 @@ async fn a_member_that_was_away_follows_a_leader_that_was_added_meanwhile() {
     cluster.commit(10).await;
     cluster.stop(3).await;
     let before = cluster.members.clone();
-    cluster.members.push(member(cluster.address, 4));
-    for (_, node) in cluster.running() {
-        node.directory.set(cluster.members.clone());
-    }
-    cluster.nodes.push(None);
-    cluster.start(4).await;
+    cluster.start_a_fourth().await;
     let leader = cluster.leader().await;
     for change in [Change::AddLearner(4), Change::Promote(4)] {
         let index = cluster.commit(1).await;

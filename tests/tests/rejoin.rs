@@ -5,7 +5,9 @@ mod support;
 
 use std::time::Duration;
 
-use cordon::demo::world::{AgentProcess, Cluster, Node, level, request_id, run_in_words};
+use cordon::demo::world::{
+    AgentProcess, Cluster, Node, OperatorClient, WorldError, level, request_id, run_in_words,
+};
 use proto::v1;
 use serde_json::json;
 use support::Deployment;
@@ -31,19 +33,10 @@ fn a_wiped_follower_rejoins_as_a_new_learner() {
         let lost = cluster.nodes.remove(lost);
         lost.kill().await?;
         std::fs::remove_dir_all(lost.home().join("data"))?;
-        let remove = v1::RemoveMemberRequest {
-            raft_id: lost.member.raft_id,
-            request_id: request_id(),
-            lose_evidence: false,
-        };
         // Any node takes it: here the one that neither leads nor is lost.
         let follower = cluster.nodes.iter().find(|node| node.name() != leader);
         let operator = cluster.operator_at(follower.expect("one node follows"))?;
-        operator
-            .call("RemoveMember", async |mut api| {
-                api.remove_member(remove.clone()).await
-            })
-            .await?;
+        remove(&operator, &lost, false).await?;
 
         let joiner = cluster.prepare_joiner(&mut world, "c4").await?;
         assert!(cluster.info().members.iter().all(|member| member.raft_id != 0));
@@ -117,16 +110,7 @@ fn a_leader_that_is_removed_hands_over_first() {
         let leader = cluster.leader(None).await?;
         let follower = cluster.nodes.iter().find(|node| node.name() != leader.name());
         let operator = cluster.operator_at(follower.expect("two nodes follow"))?;
-        let remove = v1::RemoveMemberRequest {
-            raft_id: leader.member.raft_id,
-            request_id: request_id(),
-            lose_evidence: false,
-        };
-        operator
-            .call("RemoveMember", async |mut api| {
-                api.remove_member(remove.clone()).await
-            })
-            .await?;
+        remove(&operator, leader, false).await?;
 
         let status = operator.cluster_status().await?;
         let left: Vec<_> = status.members.iter().map(|one| one.node_id.as_str()).collect();
@@ -183,17 +167,7 @@ fn a_member_that_was_removed_while_it_was_down_is_told_by_the_others() {
             )
             .await?;
         }
-        let remove = v1::RemoveMemberRequest {
-            raft_id: leader.member.raft_id,
-            request_id: request_id(),
-            lose_evidence: false,
-        };
-        cluster
-            .operator_at(left)?
-            .call("RemoveMember", async |mut api| {
-                api.remove_member(remove.clone()).await
-            })
-            .await?;
+        remove(&cluster.operator_at(left)?, leader, false).await?;
         leader.start().await?;
         let exit = leader
             .machine
@@ -230,16 +204,7 @@ fn evidence_of_a_removed_member_is_copied_to_another() {
         gone.kill().await?;
         let leading = cluster.leader(Some(gone.name())).await?;
         let operator = cluster.operator_at(leading)?;
-        let remove = v1::RemoveMemberRequest {
-            raft_id: gone.member.raft_id,
-            request_id: request_id(),
-            lose_evidence: false,
-        };
-        operator
-            .call("RemoveMember", async |mut api| {
-                api.remove_member(remove.clone()).await
-            })
-            .await?;
+        remove(&operator, gone, false).await?;
         level("a second copy", Duration::from_secs(60), async || {
             let copies = operator.verify_evidence(&digest).await?.copies;
             let good = copies
@@ -265,30 +230,36 @@ fn the_last_holder_of_evidence_is_not_removed_unasked() {
         let stays = cluster.leader(None).await?;
         let goes = cluster.nodes.iter().find(|node| node.name() != stays.name());
         let operator = cluster.operator_at(stays)?;
-        let remove = async |node: &Node, lose_evidence: bool| {
-            let request = v1::RemoveMemberRequest {
-                raft_id: node.member.raft_id,
-                request_id: request_id(),
-                lose_evidence,
-            };
-            operator
-                .call("RemoveMember", async |mut api| {
-                    api.remove_member(request.clone()).await
-                })
-                .await
-        };
-        remove(goes.expect("the other one"), false).await?;
-        let refused = remove(stays, false).await.expect_err("it holds the last copy");
+        remove(&operator, goes.expect("the other one"), false).await?;
+        let refused = remove(&operator, stays, false)
+            .await
+            .expect_err("it holds the last copy");
         let refused = refused.to_string();
         assert!(
             refused.contains("no other member holds 1 pieces of evidence") && refused.contains(&digest),
             "{refused}"
         );
         // Whoever insists is refused for another reason: it is the last member.
-        let refused = remove(stays, true).await.expect_err("it is the last member");
+        let refused = remove(&operator, stays, true)
+            .await
+            .expect_err("it is the last member");
         assert!(!refused.to_string().contains("evidence"), "{refused}");
         deployment.end().await
     });
+}
+
+async fn remove(operator: &OperatorClient, node: &Node, lose_evidence: bool) -> Result<(), WorldError> {
+    let request = v1::RemoveMemberRequest {
+        raft_id: node.member.raft_id,
+        request_id: request_id(),
+        lose_evidence,
+    };
+    operator
+        .call("RemoveMember", async |mut api| {
+            api.remove_member(request.clone()).await
+        })
+        .await
+        .map(|_| ())
 }
 
 /// Collects one small file from the agent's host, and gives its digest.
