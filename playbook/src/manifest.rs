@@ -304,6 +304,28 @@ pub struct Step {
     pub compensate: Option<Compensate>,
 }
 
+impl Step {
+    /// One that runs once, at once, and fails the run if it fails.
+    pub fn plain(name: String, kind: Kind) -> Step {
+        Step {
+            name,
+            kind,
+            needs: Vec::new(),
+            when: None,
+            when_per_task: false,
+            over: Over::Once,
+            strategy: Strategy::default(),
+            retry: None,
+            timeout: Timeout::default(),
+            delay_ms: 0,
+            expect: None,
+            on_failure: OnFailure::Fail,
+            gate: None,
+            compensate: None,
+        }
+    }
+}
+
 /// The longest that a gate may wait, and again after it escalated: nobody remembers for longer what was asked.
 pub const GATE_MS_MAX: u64 = 60 * 60 * 1000;
 

@@ -361,22 +361,10 @@ impl Plan<'_> {
     }
 }
 
-/// A step that needs nothing and fails nothing.
+/// A step that fails nothing.
 fn plain(name: String, kind: Kind) -> Step {
     Step {
-        name,
-        kind,
-        needs: Vec::new(),
-        when: None,
-        when_per_task: false,
-        over: Over::Once,
-        strategy: Strategy::default(),
-        retry: None,
-        timeout: Timeout::default(),
-        delay_ms: 0,
-        expect: None,
         on_failure: OnFailure::Continue,
-        gate: None,
-        compensate: None,
+        ..Step::plain(name, kind)
     }
 }

@@ -18,9 +18,7 @@ use super::fields;
 use super::step::Placed;
 use super::template::{Place as Where, replace};
 use crate::eval::Parsed;
-use crate::manifest::{
-    Expression, Kind, Need, NeedState, OnFailure, Over, Rule, Step, Strategy, Template, Timeout,
-};
+use crate::manifest::{Expression, Kind, Need, NeedState, Rule, Step, Template};
 use crate::problem::Place;
 use crate::yaml::{Data, Node};
 
@@ -396,20 +394,9 @@ impl Compiler {
 pub(super) fn placed(raw: &Raw<'_>, rules: Vec<Rule>, needs: Vec<Need>, when: Option<Expression>) -> Placed {
     Placed {
         step: Step {
-            name: raw.name.clone(),
-            kind: Kind::Decide { rules },
             needs,
             when,
-            when_per_task: false,
-            over: Over::Once,
-            strategy: Strategy::default(),
-            retry: None,
-            timeout: Timeout::default(),
-            delay_ms: 0,
-            expect: None,
-            on_failure: OnFailure::Fail,
-            gate: None,
-            compensate: None,
+            ..Step::plain(raw.name.clone(), Kind::Decide { rules })
         },
         place: raw.place,
         targets: None,
