@@ -154,15 +154,18 @@ impl Evidence {
         }
     }
 
-    /// What this node should hold, with everyone who should, by the records that it knows.
+    /// What this node should hold, with everyone who should by the same records.
     fn held_here(&self) -> BTreeMap<Digest, BTreeSet<NodeId>> {
-        let mut held: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
-        self.inner.control.local(|state| {
-            for record in state.evidence() {
-                held.entry(record.sha256).or_default().extend(&record.nodes);
-            }
+        let mine: Vec<(Digest, Vec<NodeId>)> = self.inner.control.local(|state| {
+            let mine = state
+                .evidence()
+                .filter(|record| record.nodes.contains(&self.inner.node));
+            mine.map(|record| (record.sha256, record.nodes.clone())).collect()
         });
-        held.retain(|_, holders| holders.contains(&self.inner.node));
+        let mut held: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
+        for (digest, nodes) in mine {
+            held.entry(digest).or_default().extend(nodes);
+        }
         held
     }
 
