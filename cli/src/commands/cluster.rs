@@ -129,15 +129,7 @@ async fn status(out: Output, client: &mut Client) -> Result<()> {
                 ]
             })
             .collect();
-        let columns = [
-            "name",
-            "raft id",
-            "role",
-            "peer",
-            "matched",
-            "applied",
-            "told by it",
-        ];
+        let columns = ["name", "raft id", "role", "peer", "matched", "applied", "asked"];
         let head = out.fields(&[
             ("cluster", status.cluster_id.clone()),
             ("committed", status.committed_index.to_string()),
