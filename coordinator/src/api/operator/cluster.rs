@@ -9,7 +9,7 @@ use proto::v1;
 
 use super::{Operators, parse};
 use crate::api::error::ApiError;
-use crate::reshape::Reshape;
+use crate::reshape::{Reshape, ReshapeError};
 
 /// How long the members are waited for as the whole cluster knows them, before they are told as this node does.
 const FRESH_WITHIN: Duration = Duration::from_secs(1);
@@ -124,8 +124,8 @@ impl Operators {
         };
         self.submit(operator.clone(), "", leaves).await?;
         if let Err(error) = self.control.reshape(Reshape::Remove(asked.raft_id)).await {
-            // It stays: what it holds counts again.
-            if let Some(info) = info {
+            // It surely stays: what it holds counts again.
+            if let (ReshapeError::Refused(_), Some(info)) = (&error, info) {
                 self.submit(operator, "", Command::PutNode(info)).await?;
             }
             return Err(error.into());
