@@ -155,7 +155,7 @@ impl Bench {
         let manifest = playbook::compile(playbook)?.manifest;
         let inputs = playbook::bind_inputs(&manifest, inputs)?;
         let named = playbook::named_hosts(&manifest, &inputs, &json!({}));
-        let ground = Ground::of(&self.fleet.state, named.as_ref());
+        let ground = Ground::of(&self.fleet.state, named.as_ref(), None);
         let plan = draw(manifest, inputs, json!({}), &ground, "ada")?;
         self.runs += 1;
         let start = plan.start(RunId(uuid::Uuid::from_u128(self.runs)), None);

@@ -43,7 +43,7 @@ pub fn run(sizes: &[usize], rounds: usize) -> anyhow::Result<()> {
             let inputs = playbook::bind_inputs(&manifest, &json!({}))?;
             let named = playbook::named_hosts(&manifest, &inputs, &json!({}));
             let copying = Instant::now();
-            let ground = Ground::of(&fleet.state, named.as_ref());
+            let ground = Ground::of(&fleet.state, named.as_ref(), None);
             copied_us.push(copying.elapsed().as_micros() as u64);
             let plan = draw(manifest, inputs, json!({}), &ground, "ada")?;
             took_us.push(began.elapsed().as_micros() as u64);

@@ -302,6 +302,61 @@ async fn a_published_playbook_stays_as_it_is() {
     assert_eq!(none.code(), Code::NotFound);
 }
 
+/// What other runs have locked is left out.
+const LOCKED: &str = "
+playbook: locked
+version: 1
+inputs:
+  hosts: {type: list<host>, min: 1}
+limits: {lock: {each: '${inputs.hosts}', on_conflict: drop_item}}
+targets:
+  all: {hosts: '${inputs.hosts}'}
+steps:
+  look:
+    targets: all
+    do: process.list
+    with: {}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_not_in_the_way_of_its_own_repeat() {
+    let cluster = Cluster::start(1);
+    for host in ["web-1", "web-2"] {
+        cluster.enroll(0, host).await;
+    }
+    let mut operator = cluster.operator(0).await;
+    let start = |hosts: &[&str]| v1::StartRunRequest {
+        playbook_yaml: LOCKED.into(),
+        inputs_json: serde_json::json!({"hosts": hosts}).to_string(),
+        request_id: uuid::Uuid::now_v7().to_string(),
+        plan_sha256: String::new(),
+    };
+    let one = start(&["web-1"]);
+    let first = operator.start_run(one.clone()).await.unwrap().into_inner();
+    // Of these two one is left out; asked again, when the other is locked too, it is the same request still.
+    let both = start(&["web-1", "web-2"]);
+    let second = operator.start_run(both.clone()).await.unwrap().into_inner();
+    assert_eq!(second.targets[0].agent_ids, ["web-2"]);
+    for (asked, run) in [(&one, &first), (&both, &second)] {
+        let again = operator.start_run(asked.clone()).await.unwrap().into_inner();
+        assert_eq!(again.run_id, run.run_id);
+        assert_eq!(again.plan_sha256, run.plan_sha256);
+    }
+    // Also when what was in its way is over.
+    let cancel = v1::CancelRunRequest {
+        run_id: first.run_id,
+        reason: "test".into(),
+        request_id: uuid::Uuid::now_v7().to_string(),
+        rollback: false,
+    };
+    operator.cancel_run(cancel.clone()).await.unwrap();
+    run_to_end(&mut operator, &cancel.run_id).await;
+    let again = operator.start_run(both).await.unwrap().into_inner();
+    assert_eq!(again.run_id, second.run_id);
+    let other = operator.start_run(start(&["web-2"])).await.unwrap_err();
+    assert!(other.message().contains("locked by other runs"), "{other:?}");
+}
+
 /// What it does is undone by its `compensate`.
 const UNDONE: &str = "
 playbook: undone

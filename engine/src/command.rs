@@ -327,6 +327,10 @@ pub struct StartRun {
     /// What it claims while it is active, as its proposer evaluated `limits`.
     #[serde(default, skip_serializing_if = "Claims::is_nothing")]
     pub claims: Claims,
+    /// SHA-256 over the canonical inputs as they were asked for, where the playbook leaves out what others have locked:
+    /// the same request is the same, whatever was left out of it this time. None: all of `inputs` was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Digest>,
 }
 
 /// What an agent says of one attempt.

@@ -86,6 +86,7 @@ fn a_fan_out_takes_few_entries_and_ends() {
         config: serde_json::json!({}),
         foretold: None,
         claims: engine::state::claims::Claims::default(),
+        asked: None,
         event: serde_json::Value::Null,
         group: serde_json::Value::Null,
     };

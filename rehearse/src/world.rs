@@ -257,6 +257,7 @@ impl<'a> World<'a> {
             event,
             group,
             claims,
+            asked: None,
         };
         let actor = Actor::Operator(given.requester.clone());
         match self.apply(actor, Command::StartRun(Box::new(start))) {

@@ -8,6 +8,8 @@ use playbook::manifest::{Manifest, OnLocked};
 use serde_json::Value;
 
 use super::{Ground, PlanError};
+use crate::hash::Bound;
+use crate::id::Digest;
 use crate::state::claims::Claims;
 
 /// The claims of a run with these inputs.
@@ -48,7 +50,21 @@ pub fn claims_of(manifest: &Manifest, inputs: &Value, config: &Value) -> Result<
     })
 }
 
-/// Leaves out of the inputs what other runs hold, where the playbook says so: what that was, each with the run.
+/// Names the inputs, where some of them may be left out.
+pub(super) fn asked(manifest: &Manifest, inputs: &Value) -> Option<Digest> {
+    drops(manifest).then(|| {
+        let mut hash = Bound::new("cordon inputs 1");
+        hash.text(&canonical_json(inputs));
+        hash.finish()
+    })
+}
+
+fn drops(manifest: &Manifest) -> bool {
+    let lock = manifest.limits.lock.as_ref();
+    lock.is_some_and(|lock| lock.on_conflict == OnLocked::DropItem)
+}
+
+/// Leaves out of the inputs what other runs hold, where the playbook says so, and gives what that was.
 ///
 /// # Errors
 /// When nothing is left.
@@ -57,25 +73,19 @@ pub(super) fn drop_held(
     inputs: &mut Value,
     claims: &mut Claims,
     ground: &Ground,
-) -> Result<Vec<String>, PlanError> {
-    let drops = |on: &OnLocked| *on == OnLocked::DropItem;
-    if !manifest
-        .limits
-        .lock
-        .as_ref()
-        .is_some_and(|lock| drops(&lock.on_conflict))
-    {
-        return Ok(Vec::new());
+) -> Result<BTreeSet<String>, PlanError> {
+    if !drops(manifest) {
+        return Ok(BTreeSet::new());
     }
-    let held: Vec<String> = claims
+    let held: BTreeSet<String> = claims
         .locked
         .iter()
         .filter(|value| ground.held.contains_key(*value))
         .cloned()
         .collect();
-    if !held.is_empty() && held.len() == claims.locked.len() {
+    if let Some(first) = held.first().filter(|_| held.len() == claims.locked.len()) {
         return Err(PlanError::AllHeld {
-            run: ground.held[&held[0]].to_string(),
+            run: ground.held[first].to_string(),
         });
     }
     for value in &held {
@@ -87,7 +97,7 @@ pub(super) fn drop_held(
         .flat_map(|all| all.values_mut())
     {
         if let Value::Array(values) = input {
-            values.retain(|value| held.binary_search(&canonical_json(value)).is_err());
+            values.retain(|value| !held.contains(&canonical_json(value)));
         }
     }
     Ok(held)

@@ -37,8 +37,9 @@ pub(super) struct Known {
 }
 
 impl Ground {
-    /// Copies it. With `named` (see [`playbook::named_hosts`]) of the agents only those.
-    pub fn of(state: &State, named: Option<&BTreeSet<String>>) -> Ground {
+    /// Copies it. With `named` (see [`playbook::named_hosts`]) of the agents only those. `but_for`: what this run claims
+    /// is in nobody's way; a request that is repeated draws the plan of the run again that it has started.
+    pub fn of(state: &State, named: Option<&BTreeSet<String>>, but_for: Option<RunId>) -> Ground {
         let known = |agent: &Agent| {
             // Who is denied is no target.
             agent.revoked.is_none().then(|| Known {
@@ -56,16 +57,15 @@ impl Ground {
                 .filter_map(|id| known(state.agent(&id.parse().ok()?)?))
                 .collect(),
         };
+        let others = || state.active_runs().filter(|run| Some(run.id) != but_for);
         Ground {
             agents,
             fleet: state.agents_total(),
             roles: state.roles().clone(),
-            held: state
-                .active_runs()
+            held: others()
                 .flat_map(|run| run.claims.locked.iter().map(|value| (value.clone(), run.id)))
                 .collect(),
-            places: state
-                .active_runs()
+            places: others()
                 .filter(|run| run.manifest().limits.concurrency.is_some())
                 .map(|run| (run.manifest().playbook.clone(), run.claims.key.clone(), run.id))
                 .collect(),

@@ -61,6 +61,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// What the run would claim while it is active.
     pub claims: Claims,
+    /// Of the inputs as they were asked for: see [`StartRun::asked`].
+    asked: Option<Digest>,
 }
 
 /// A host of a plan, as it is now.
@@ -146,11 +148,14 @@ pub fn draw(
     requester: &str,
 ) -> Result<Plan, PlanError> {
     no_host_chooses(&manifest)?;
+    let asked = claims::asked(&manifest, &inputs);
     let mut claims = claims_of(&manifest, &inputs, &config)?;
     let left_out = claims::drop_held(&manifest, &mut inputs, &mut claims, ground)?;
     let mut targets = resolve(&manifest, &inputs, &config, ground)?;
-    for hosts in targets.values_mut() {
-        hosts.retain(|id| !left_out.contains(&canonical_json(&json!(id))));
+    if !left_out.is_empty() {
+        for hosts in targets.values_mut() {
+            hosts.retain(|id| !left_out.contains(&canonical_json(&json!(id))));
+        }
     }
     let mut scope = Scope::new();
     scope.bind("inputs", &inputs);
@@ -193,6 +198,7 @@ pub fn draw(
         config,
         targets,
         claims,
+        asked,
     })
 }
 
@@ -223,6 +229,7 @@ impl Plan {
             targets: self.targets,
             config: self.config,
             claims: self.claims,
+            asked: self.asked,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! that no other active run may hold (`limits.lock`).
 //!
 //! Who proposes a run evaluates them ([`crate::plan`]); `apply` only compares, against the runs that are active at that
-//! index. Nothing is kept besides the runs themselves, so that what is claimed ends with the run, however it ends.
+//! index. Nothing is kept besides the runs themselves, so that what is claimed ends with the run, however it ends. What a
+//! run did is undone whoever has its claims by then: an undo waits for nobody.
 
 use std::collections::BTreeSet;
 

@@ -46,15 +46,17 @@ impl Dedup {
     }
 }
 
-/// What makes two requests the same. Of a `StartRun` it is what the client asked for: the run's id and the
-/// resolved targets are drawn by the node that takes the request, and differ when it is repeated elsewhere.
+/// What makes two requests the same. Of a `StartRun` it is what the client asked for: the run's id, the
+/// resolved targets and what others have locked are drawn by the node that takes the request, and differ when it is repeated elsewhere.
 pub(crate) fn fingerprint(envelope: &Envelope) -> Digest {
     let bytes = match &envelope.command {
         Command::StartRun(start) => {
-            let asked = (&envelope.actor, "start_run", start.manifest_hash, &start.inputs);
-            match start.foretold.as_ref().and_then(|foretold| foretold.expected) {
-                None => to_bytes(&asked),
-                Some(expected) => to_bytes(&(asked, expected)),
+            let (actor, verb, manifest) = (&envelope.actor, "start_run", start.manifest_hash);
+            let expected = start.foretold.as_ref().and_then(|foretold| foretold.expected);
+            match (start.asked, expected) {
+                (None, None) => to_bytes(&(actor, verb, manifest, &start.inputs)),
+                (None, Some(expected)) => to_bytes(&((actor, verb, manifest, &start.inputs), expected)),
+                (Some(asked), expected) => to_bytes(&(actor, verb, manifest, asked, expected)),
             }
         }
         command => to_bytes(&(&envelope.actor, command)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use playbook::manifest::Manifest;
 
 use crate::command::{Custody, NodeInfo};
+use crate::effect::Reply;
 use crate::id::{AgentId, ApprovalId, Digest, NodeId, RequestId, RunId};
 use crate::state::State;
 use crate::state::agents::Agent;
@@ -19,9 +20,9 @@ use crate::state::tokens::Token;
 use crate::time::Timestamp;
 
 impl State {
-    /// The request has been answered, and would get the same answer again.
-    pub fn has_answered(&self, request: &RequestId) -> bool {
-        self.dedup.get(request).is_some()
+    /// What the request was answered, and would be again; None: it was not, or that is forgotten.
+    pub fn answer_to(&self, request: &RequestId) -> Option<&Reply> {
+        self.dedup.get(request).map(|(_, reply)| reply)
     }
 
     /// The index of the last applied entry.

@@ -17,8 +17,8 @@ use engine::planner::{Decision, NewTasks, Planner, Verdict, undo_plan};
 use engine::state::claims::Claims;
 use engine::{Actor, Command, Effect, Envelope, Reply, State, Timestamp};
 use playbook::manifest::{
-    Expression, Kind, Limits, Manifest, Need, NeedState, OnFailure, Over, Retry, Rule, Step, Strategy,
-    TargetSet, TargetSource, Template, Timeout, Wave,
+    Expression, Kind, Limits, Manifest, Need, NeedState, OnFailure, Over, Retry, Rule, Step, TargetSet,
+    TargetSource, Template, Wave,
 };
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -511,6 +511,7 @@ impl World {
                     event: self.event.clone(),
                     group: self.group.clone(),
                     claims: Claims::default(),
+                    asked: None,
                 };
                 self.ask(self.actor.clone(), Command::StartRun(Box::new(start)));
             }
@@ -938,24 +939,13 @@ impl World {
 pub fn step(manifest: &Manifest, text: &str) -> Step {
     let mut clauses = text.split(" | ");
     let mut words = clauses.next().expect("a name").split_whitespace();
+    let kind = Kind::Do {
+        action: "host.info".into(),
+        with: BTreeMap::new(),
+    };
     let mut step = Step {
-        name: words.next().expect("a name").into(),
-        kind: Kind::Do {
-            action: "host.info".into(),
-            with: BTreeMap::new(),
-        },
-        needs: vec![],
-        when: None,
-        when_per_task: false,
         over: Over::Targets("all".into()),
-        strategy: Strategy::default(),
-        retry: None,
-        timeout: Timeout::default(),
-        delay_ms: 0,
-        expect: None,
-        on_failure: OnFailure::Fail,
-        gate: None,
-        compensate: None,
+        ..Step::plain(words.next().expect("a name").into(), kind)
     };
     for word in words {
         let (name, value) = word.split_once('=').expect("name=value");

@@ -17,7 +17,7 @@ impl World {
         let manifest = self.playbooks[playbook].clone();
         let inputs = playbook::bind_inputs(&manifest, &self.inputs).expect("good inputs");
         let named = playbook::named_hosts(&manifest, &inputs, &json!({}));
-        let ground = Ground::of(&self.state, named.as_ref());
+        let ground = Ground::of(&self.state, named.as_ref(), None);
         draw(manifest, inputs, json!({}), &ground, "alice")
     }
 

@@ -113,5 +113,6 @@ pub fn start_run(rng: &mut Rng, manifests: &[Manifest], agents: &[AgentId], now_
         event: serde_json::Value::Null,
         group: serde_json::Value::Null,
         claims: Claims::default(),
+        asked: None,
     }
 }

@@ -1,7 +1,8 @@
 //! Plans: compiled, bound, resolved and frozen over a copy of the state, away from the threads that answer.
 
-use engine::Refusal;
+use engine::id::RequestId;
 use engine::plan::{Ground, Plan, PlanError, draw};
+use engine::{Refusal, Reply};
 use playbook::manifest::Manifest;
 use proto::v1;
 use serde_json::{Value, json};
@@ -32,17 +33,19 @@ impl Operators {
         asked: v1::PlanRunRequest,
     ) -> Result<v1::Plan, ApiError> {
         let drawn = self
-            .draw(operator, asked.playbook_yaml, asked.inputs_json)
+            .draw(operator, asked.playbook_yaml, asked.inputs_json, None)
             .await?;
         Ok(plan::plan(&drawn.plan, drawn.compile_warnings))
     }
 
-    /// What a run would do, over the state as it is at the call or later.
+    /// What a run would do, over the state as it is at the call or later. `request`: the one that is to start it; if it
+    /// has, its own run is not in its way.
     pub(super) async fn draw(
         &self,
         operator: String,
         playbook_yaml: String,
         inputs_json: String,
+        request: Option<RequestId>,
     ) -> Result<Drawn, ApiError> {
         let _turn = self
             .drawing
@@ -57,7 +60,13 @@ impl Operators {
         .await?;
         let ground = self
             .control
-            .query(|state| Ground::of(state, named.as_ref()))
+            .query(|state| {
+                let started = match request.and_then(|request| state.answer_to(&request)) {
+                    Some(Reply::RunStarted { run }) => Some(*run),
+                    _ => None,
+                };
+                Ground::of(state, named.as_ref(), started)
+            })
             .await?;
         apart(move || {
             let plan =

@@ -59,7 +59,7 @@ impl Operators {
         let request = super::request(&asked.request_id)?;
         let plan = |state: &engine::State| {
             // What was answered gets its answer again, though the plan is another by now.
-            let again = request.is_some_and(|request| state.has_answered(&request));
+            let again = request.is_some_and(|request| state.answer_to(&request).is_some());
             let found = state.run(&run).filter(|run| !again && run.status.is_end());
             found.map(|run| undo_plan(state, run))
         };

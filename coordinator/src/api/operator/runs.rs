@@ -23,7 +23,12 @@ impl Operators {
             hash => Some(parse("plan_sha256", hash)?),
         };
         let drawn = self
-            .draw(operator.clone(), asked.playbook_yaml, asked.inputs_json)
+            .draw(
+                operator.clone(),
+                asked.playbook_yaml,
+                asked.inputs_json,
+                super::request(&asked.request_id)?,
+            )
             .await?;
         playbook::runnable(&drawn.plan.manifest)
             .map_err(|problems| ApiError::Playbook(problems.to_string()))?;
