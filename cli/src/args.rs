@@ -12,7 +12,7 @@ use crate::output::Format;
     name = "cordon",
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 done, 1 the run failed, 2 usage, 3 not found, 4 no coordinator, 5 denied, 6 refused, 7 invalid input, 8 answer not written, 70 internal. See docs/cli.md."
+    after_help = "Exit codes: 0 done, 1 the run or a check failed, 2 usage, 3 not found, 4 no coordinator, 5 denied, 6 refused, 7 invalid input, 8 answer not written, 70 internal. See docs/cli.md."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub enum Command {
     Playbook(Playbook),
     /// Say what a problem's code means, such as E0301, offline; without a code, list all.
     Explain { code: Option<String> },
-    /// See what Cordon can do on a host, offline.
+    /// See what Cordon can do, on hosts and from the coordinators, offline.
     #[command(subcommand)]
     Action(Action),
     /// Start runs and follow them.
@@ -491,7 +491,7 @@ pub enum Evidence {
 
 #[derive(Debug, Subcommand)]
 pub enum Cluster {
-    /// Show the members.
+    /// Show the members, and who does not answer.
     Status,
     /// Add a member that waits with `join = true`.
     Add {

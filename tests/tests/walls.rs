@@ -1,4 +1,4 @@
-//! The walls of the house: who may depend on whom, and who may name what. DESIGN.md draws them.
+//! The walls of the house: who may depend on whom, and who may name what. docs/architecture.md draws them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -41,7 +41,7 @@ pub(super) const ALL: &[Explanation] = &[
         "E0103",
         "This part of the language cannot run yet",
         "The word belongs to the language, but this version has no way to carry it out. Such a run is refused by name, because \
-         a gate or an undo that is ignored is worse than none. `cordon playbook validate` warns of it (W0402).",
+         a part that is ignored is worse than none. `cordon playbook validate` warns of it (W0402).",
     ),
     shown(
         "E0104",
@@ -565,7 +565,7 @@ pub(super) const ALL: &[Explanation] = &[
     plain(
         "E0501",
         "The inputs are no map",
-        "Inputs are given by name: `--input NAME=VALUE`, or a JSON object with `--inputs FILE`.",
+        "Inputs are given by name: `--input NAME=VALUE`, or a JSON object with `--inputs-file FILE`.",
     ),
     plain(
         "E0502",
