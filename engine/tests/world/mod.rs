@@ -4,6 +4,8 @@
 
 mod explain;
 mod plan;
+mod show;
+mod step;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,6 +24,9 @@ use playbook::manifest::{
 };
 use serde_json::{Value, json};
 use sha2::Digest as _;
+
+pub use step::step;
+use step::template;
 
 pub struct World {
     pub state: State,
@@ -753,154 +758,6 @@ impl World {
         self.explain_everything();
     }
 
-    fn show(&mut self, what: &str) {
-        match what {
-            "runs" => {
-                for run in self.state.runs_newest_first() {
-                    let _ = writeln!(
-                        self.out,
-                        "  {} {} {} outputs {}",
-                        short(run.id),
-                        run.word(),
-                        run.reason,
-                        run.outputs
-                            .as_ref()
-                            .map_or("-".into(), |o| playbook::canonical::canonical_json(o))
-                    );
-                    for (n, step) in run.steps.iter().enumerate() {
-                        let _ = writeln!(
-                            self.out,
-                            "    {} {} {}",
-                            run.declared(n as u16).name,
-                            step.status.as_str(),
-                            step.reason
-                        );
-                        for task in run.tasks(n as u16, 0) {
-                            let error = task
-                                .error()
-                                .map_or(String::new(), |e| format!(" {}: {}", e.code, e.message));
-                            let _ = writeln!(
-                                self.out,
-                                "      {} {} {} attempts={}{}{error}",
-                                task.item,
-                                task.agent.map_or("-", |a| a.as_str()),
-                                task.status(),
-                                task.attempts(),
-                                task.output().map_or(String::new(), |o| format!(" {o}"))
-                            );
-                        }
-                    }
-                }
-            }
-            "calls" => {
-                let runs: Vec<_> = self.state.active_runs().map(|run| run.id).collect();
-                for call in runs.iter().flat_map(|run| self.state.calls(run)) {
-                    let stop = call.cancel.map_or(String::new(), |why| format!(" STOP({why})"));
-                    let _ = writeln!(
-                        self.out,
-                        "  {}/{}#{} {} {}{stop}",
-                        call.step, call.key.task.item, call.key.attempt, call.action, call.parameters
-                    );
-                }
-            }
-            "approvals" => {
-                for a in self.state.approvals_newest_first().take(2) {
-                    let answers: Vec<_> = a
-                        .answers
-                        .iter()
-                        .map(|answer| format!("{} ({}): {}", answer.operator, answer.role, answer.reason))
-                        .collect();
-                    let _ = writeln!(
-                        self.out,
-                        "  {} {}/{} {:?} {} roles {:?} missing {} of {}{}{}{} answers {answers:?}",
-                        a.id,
-                        short(a.run),
-                        self.state.run(&a.run).map_or("", |r| &r.declared(a.step).name),
-                        a.items,
-                        a.status.as_str(),
-                        a.roles,
-                        a.missing(),
-                        a.quorum,
-                        a.barred
-                            .as_ref()
-                            .map_or(String::new(), |id| format!(", not {id}")),
-                        if a.escalated { ", escalated" } else { "" },
-                        if a.note.is_empty() {
-                            String::new()
-                        } else {
-                            format!(" ({})", a.note)
-                        },
-                    );
-                }
-            }
-            "roles" => {
-                for (operator, role) in self.state.roles().iter() {
-                    let _ = writeln!(self.out, "  {operator} {role}");
-                }
-            }
-            "playbooks" => {
-                for p in self.state.playbooks().iter() {
-                    let _ = writeln!(
-                        self.out,
-                        "  {} {} by {}: {}",
-                        p.name, p.version, p.published_by, p.note
-                    );
-                }
-            }
-            "agents" => {
-                for agent in self.state.agents() {
-                    let _ = writeln!(
-                        self.out,
-                        "  {} online={} open={} alarm={:?} revoked={:?}",
-                        agent.id,
-                        agent.is_online(),
-                        agent.tasks_open(),
-                        agent.alarm,
-                        agent.revoked
-                    );
-                }
-            }
-            "tokens" => {
-                for token in self.state.tokens() {
-                    let _ = writeln!(
-                        self.out,
-                        "  {} {}/{} revoked={} by {}",
-                        token.id,
-                        token.used(),
-                        token.uses,
-                        token.revoked,
-                        token.created_by
-                    );
-                }
-            }
-            // Of the audit, what people did to runs.
-            "audit" | "control" => {
-                let asked = [
-                    "run.pause",
-                    "run.resume",
-                    "run.retry",
-                    "run.rollback",
-                    "run.undo",
-                    "run.cancel",
-                    "task.settle",
-                    "refused",
-                ];
-                for r in self.state.audit_after(0, 1000) {
-                    if what == "control" && !asked.contains(&r.verb.as_str()) {
-                        continue;
-                    }
-                    let subject = r.subject.parse::<RunId>().map_or(r.subject.clone(), short);
-                    let _ = writeln!(
-                        self.out,
-                        "  {} @{} {} {} {subject} {}",
-                        r.sequence, r.index, r.actor, r.verb, r.detail
-                    );
-                }
-            }
-            other => panic!("no view {other}"),
-        }
-    }
-
     /// RUN/STEP/ITEM, the current attempt; or RUN/STEP/ITEM#ATTEMPT@TOKEN.
     pub fn key(&self, text: &str) -> AttemptKey {
         let (task, exact) = text
@@ -930,143 +787,6 @@ impl World {
                 AttemptKey { task, attempt, token }
             }
         }
-    }
-}
-
-/// A step: NAME action=host.info [over=all] [needs=a,b.done] [parallel=2] [canary=1] [waves=1,10%] [soak=ms] [retry=2/1000] [queue=ms] [attempt=ms]
-/// [total=ms] [heartbeat=ms] [delay=ms] [continue=1] | when EXPR | expect EXPR | fail EXPR | again EXPR |
-/// foreach EXPR | host EXPR | with NAME EXPR
-pub fn step(manifest: &Manifest, text: &str) -> Step {
-    let mut clauses = text.split(" | ");
-    let mut words = clauses.next().expect("a name").split_whitespace();
-    let kind = Kind::Do {
-        action: "host.info".into(),
-        with: BTreeMap::new(),
-    };
-    let mut step = Step {
-        over: Over::Targets("all".into()),
-        ..Step::plain(words.next().expect("a name").into(), kind)
-    };
-    for word in words {
-        let (name, value) = word.split_once('=').expect("name=value");
-        let ms = || Some(value.parse::<u64>().expect("ms"));
-        match name {
-            "action" => {
-                step.kind = Kind::Do {
-                    action: value.into(),
-                    with: BTreeMap::new(),
-                }
-            }
-            "needs" => {
-                for need in value.split(',') {
-                    let (name, state) = need.split_once('.').unwrap_or((need, ""));
-                    let state = match state {
-                        "done" => NeedState::Done,
-                        "failed" => NeedState::Failed,
-                        _ => NeedState::Succeeded,
-                    };
-                    step.needs.push(Need {
-                        step: manifest.step_number(name).expect("an earlier step"),
-                        state,
-                    });
-                }
-            }
-            "parallel" => step.strategy.max_parallel = ms().map(|n| n as u32),
-            "canary" => step.strategy.canary = ms().map(|n| n as u32),
-            "soak" => step.strategy.soak_ms = ms().expect("ms"),
-            "waves" => {
-                step.strategy.waves = value
-                    .split(',')
-                    .map(|wave| match wave.strip_suffix('%') {
-                        Some(share) => Wave::Percent(share.parse().expect("a share")),
-                        None => Wave::Count(wave.parse().expect("a count")),
-                    })
-                    .collect();
-            }
-            "retry" => {
-                let (max, pause) = value.split_once('/').expect("max/ms");
-                step.retry = Some(Retry {
-                    max: max.parse().expect("max"),
-                    initial_ms: pause.parse().expect("ms"),
-                    factor: 2.0,
-                    delay_ms_max: 60_000,
-                    jitter: false,
-                    when: None,
-                });
-            }
-            "queue" => step.timeout.queue_ms = ms(),
-            "attempt" => step.timeout.attempt_ms = ms(),
-            "total" => step.timeout.total_ms = ms(),
-            "heartbeat" => step.timeout.heartbeat_ms = ms(),
-            "delay" => step.delay_ms = ms().expect("ms"),
-            "continue" => step.on_failure = OnFailure::Continue,
-            other => panic!("no option {other}"),
-        }
-    }
-    for clause in clauses {
-        let (name, text) = clause.split_once(' ').expect("clause TEXT");
-        let expression = Expression(text.into());
-        match name {
-            "when" => {
-                step.when_per_task =
-                    text.contains("target") || text.contains("here_") || text.contains("item_");
-                step.when = Some(expression);
-            }
-            "expect" => step.expect = Some(expression),
-            "fail" => step.strategy.fail_when = Some(expression),
-            "again" => {
-                if let Some(retry) = &mut step.retry {
-                    retry.when = Some(expression);
-                }
-            }
-            "foreach" => {
-                step.over = Over::ForEach {
-                    list: expression,
-                    name: "item_".into(),
-                    distinct: true,
-                    host: None,
-                }
-            }
-            "host" => {
-                if let Over::ForEach { host, .. } = &mut step.over {
-                    *host = Some(playbook::manifest::ItemHost {
-                        id: expression,
-                        within: "all".into(),
-                    });
-                }
-            }
-            "with" => {
-                if let Kind::Do { with, .. } = &mut step.kind {
-                    let (name, text) = text.split_once(' ').expect("with NAME VALUE");
-                    with.insert(name.into(), template(text));
-                }
-            }
-            // decide NAME VALUE [if EXPR]
-            "decide" => {
-                let (set, when) = text
-                    .split_once(" if ")
-                    .map_or((text, None), |(s, w)| (s, Some(Expression(w.into()))));
-                let (name, value) = set.split_once(' ').expect("decide NAME VALUE");
-                let rule = Rule {
-                    when,
-                    set: [(name.to_owned(), template(value))].into(),
-                };
-                match &mut step.kind {
-                    Kind::Decide { rules } => rules.push(rule),
-                    kind => *kind = Kind::Decide { rules: vec![rule] },
-                }
-                step.over = Over::Once;
-            }
-            other => panic!("no clause {other}"),
-        }
-    }
-    step
-}
-
-fn template(text: &str) -> Template {
-    match text.strip_prefix("= ") {
-        Some(expression) => Template::Expression(Expression(expression.into())),
-        None => Template::Literal(serde_json::from_str(text).expect("JSON")),
     }
 }
 
