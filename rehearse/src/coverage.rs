@@ -63,7 +63,7 @@ impl Coverage {
             made: BTreeSet::new(),
             used: BTreeSet::new(),
         };
-        let loops = loops(manifest);
+        let loops = loops(manifest, &places);
         for number in 0..manifest.step_count() {
             let Some(step) = manifest.step(number) else {
                 continue;
@@ -301,17 +301,11 @@ fn fired(output: Option<&str>) -> Vec<usize> {
 }
 
 /// The loops: the steps that gather what their rounds gave, by name.
-fn loops(manifest: &Manifest) -> BTreeSet<&str> {
-    let decides = |name: &str| {
-        let step = manifest
-            .step_number(name)
-            .and_then(|number| manifest.step(number));
-        step.is_some_and(|step| matches!(step.kind, Kind::Decide { .. }))
-    };
-    let names = manifest.steps.iter().chain(&manifest.finally);
-    names
+fn loops<'m>(manifest: &'m Manifest, places: &Places) -> BTreeSet<&'m str> {
+    let steps = manifest.steps.iter().chain(&manifest.finally);
+    steps
         .map(|step| step.name.as_str())
-        .filter(|name| decides(name) && decides(&format!("{name}_1")))
+        .filter(|name| places.is_loop(name))
         .collect()
 }
 

@@ -63,6 +63,11 @@ impl Places {
         self.steps.insert(name, step);
     }
 
+    /// Whether a step is a loop, as it was written.
+    pub fn is_loop(&self, step: &str) -> bool {
+        self.steps.contains_key(&format!("{step}.while"))
+    }
+
     fn find(&self, step: &str, part: impl Fn(&Step) -> Option<Place>) -> Place {
         let step = self.steps.get(step);
         step.map_or(Place::default(), |step| part(step).unwrap_or(step.own))

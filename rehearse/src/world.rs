@@ -6,7 +6,7 @@ use engine::command::{
     CallEnded, NodeInfo, Outcome, Report, ReportBody, SessionClosed, SessionOpened, StartRun,
 };
 use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RunId};
-use engine::plan::{Foretold, claims_of};
+use engine::plan::{Ground, PlanError, draw};
 use engine::planner::{Decision, Planner};
 use engine::state::{Run, StepStatus};
 use engine::{Actor, Assignment, Command, Effect, Envelope, Reply, State, Timestamp};
@@ -226,38 +226,17 @@ impl<'a> World<'a> {
         }
         inputs.extend(given.inputs.clone());
         let inputs = playbook::bind_inputs(manifest, &Value::Object(inputs)).map_err(refused)?;
-        let agents: Vec<Value> = self
-            .state
-            .agents()
-            .map(|agent| {
-                let facts: Value = serde_json::from_str(&agent.facts).unwrap_or(Value::Null);
-                json!({
-                    "id": agent.id, "online": agent.is_online(), "labels": agent.labels,
-                    "facts": facts, "version": agent.version,
-                })
-            })
-            .collect();
-        let targets = playbook::resolve_targets(manifest, &inputs, &config, &agents).map_err(refused)?;
-        let claims = claims_of(manifest, &inputs, &config).map_err(|why| Stuck::Refused(why.to_string()))?;
-        let ids = |hosts: Vec<String>| hosts.iter().filter_map(|host| host.parse().ok()).collect();
+        let named = playbook::named_hosts(manifest, &inputs, &config);
+        let ground = Ground::of(&self.state, named.as_ref(), None);
+        let plan =
+            draw(manifest.clone(), inputs, config, &ground, &given.requester).map_err(|why| match why {
+                PlanError::Targets(problems) => refused(problems),
+                other => Stuck::Refused(other.to_string()),
+            })?;
         let start = StartRun {
-            run: RUN,
-            manifest_hash: manifest
-                .sha256()
-                .parse()
-                .map_err(|_| Stuck::Refused("the manifest has no hash".to_owned()))?,
-            foretold: Some(Foretold::of(manifest, None)),
-            manifest: manifest.clone(),
-            inputs,
-            targets: targets
-                .into_iter()
-                .map(|(name, hosts)| (name, ids(hosts)))
-                .collect(),
-            config,
             event,
             group,
-            claims,
-            asked: None,
+            ..plan.start(RUN, None)
         };
         let actor = Actor::Operator(given.requester.clone());
         match self.apply(actor, Command::StartRun(Box::new(start))) {

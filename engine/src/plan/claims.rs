@@ -16,7 +16,7 @@ use crate::state::claims::Claims;
 ///
 /// # Errors
 /// When an expression of `limits` fails, or `lock.each` gives no list.
-pub fn claims_of(manifest: &Manifest, inputs: &Value, config: &Value) -> Result<Claims, PlanError> {
+pub(super) fn claims_of(manifest: &Manifest, inputs: &Value, config: &Value) -> Result<Claims, PlanError> {
     let mut scope = Scope::new();
     scope.bind("inputs", inputs);
     scope.bind("config", config);

@@ -28,7 +28,7 @@ use crate::limits::CRITICAL_LABEL;
 use crate::state::claims::Claims;
 use hash::{Frozen, set_of};
 
-pub use claims::claims_of;
+use claims::claims_of;
 pub use gate::PlannedGate;
 pub use ground::Ground;
 pub use step::{PlannedStep, Undo};

@@ -262,6 +262,7 @@ fn asked(reader: &mut Reader, manifest: &Manifest, fleet: &[&str], node: &Node) 
     if let Some(node) = node.get("action") {
         let actions = manifest.steps.iter().chain(&manifest.finally);
         let mut actions: Vec<&str> = actions.filter_map(action_of).map(|action| action.name).collect();
+        actions.sort_unstable();
         actions.dedup();
         action = Some(reader.word(node, "action in the playbook", &actions)?);
     }

@@ -102,9 +102,9 @@ fn fleet(reader: &mut Reader, root: &Node, case: &Node) -> Vec<Host> {
                 facts: json!({"os": "linux"}),
                 away: Vec::new(),
             });
-            if let Some(host) = host(reader, known, node) {
-                hosts.insert(id, host);
-            }
+            // With a problem it is a host still: whoever names it makes no other mistake.
+            let host = host(reader, known.clone(), node).unwrap_or(known);
+            hosts.insert(id, host);
         }
     }
     if hosts.len() > HOSTS_MAX {
