@@ -57,6 +57,12 @@ pub(super) fn expect(reader: &mut Reader, manifest: &Manifest, fleet: &[&str], n
         let hint = "write `run: succeeded`, `failed` or `cancelled`, or `refused: WHY`";
         reader.problem("T0103", node.place, "how the run ends is not expected", hint);
     }
+    if let Some(refused) = node.get("refused")
+        && reader.map(node, "`expect`").is_some_and(|all| all.len() > 1)
+    {
+        let what = "a run that is refused has no steps and no end: what stands beside `refused` would never be looked at";
+        reader.problem("T0103", refused.place, what, "leave the one or the other out");
+    }
     let wanted = |node: &Node, text: Option<String>| {
         let place = node.place;
         text.map(|value| Wanted { place, value })
