@@ -32,12 +32,15 @@ use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"CORDONST";
 /// The newest that this build reads.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Of a state with a run of which something is undone: it has more steps than its manifest, and may be rolling back.
 /// An older reader, which knows neither, refuses it as newer than itself; it still reads every other state.
 const VERSION_UNDO: u32 = 2;
 /// Of a state with a run that has a plan hash: an older reader would drop it, and bind its approvals otherwise.
 const VERSION_PLANNED: u32 = 3;
+/// Of a state with a run that claims something, or with a member that is about to leave: an older reader would drop that,
+/// and let other runs begin, or the last copies of evidence go.
+const VERSION_CLAIMED: u32 = 4;
 /// Of every other state.
 const VERSION_PLAIN: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 32;
@@ -122,7 +125,11 @@ impl State {
 
     /// The least that a reader must know to read this state.
     fn version(&self) -> u32 {
+        if !self.nodes.leaving.is_empty() {
+            return VERSION_CLAIMED;
+        }
         let of = |run: &Run| match (run.plan_hash, run.undo.is_nothing()) {
+            _ if !run.claims.is_nothing() => VERSION_CLAIMED,
             (Some(_), _) => VERSION_PLANNED,
             (None, false) => VERSION_UNDO,
             (None, true) => VERSION_PLAIN,

@@ -44,9 +44,9 @@ fn a_rollback_makes_the_snapshot_one_that_older_readers_refuse() {
         assert_eq!(State::decode(&bytes).expect("it can be read"), world.state);
     }
     let mut newer = world.state.encode();
-    newer[8..12].copy_from_slice(&4u32.to_be_bytes());
+    newer[8..12].copy_from_slice(&5u32.to_be_bytes());
     match State::decode(&newer) {
-        Err(SnapshotError::Version { found, supported }) => assert_eq!((found, supported), (4, 3)),
+        Err(SnapshotError::Version { found, supported }) => assert_eq!((found, supported), (5, 4)),
         other => panic!("it is of a newer version: {other:?}"),
     }
 }
@@ -75,4 +75,29 @@ fn a_plan_hash_is_not_lost_by_a_reader_that_does_not_know_it() {
     let read = State::decode(&bytes).expect("it can be read");
     assert_eq!(planned(&read), planned(&world.state));
     assert_eq!(read, world.state);
+}
+
+#[test]
+fn what_is_claimed_and_who_leaves_is_not_lost_by_a_reader_that_does_not_know_it() {
+    let mut world = with_a_run();
+    for line in [
+        "| playbook: q",
+        "| version: 1",
+        "| limits: {lock: {each: ['x']}}",
+        "| targets: {all: {select: 'agent.id != \"\"'}}",
+        "| steps:",
+        "|   look: {do: host.info, targets: all}",
+        "yaml q",
+        "start s q",
+    ] {
+        world.line(line);
+    }
+    let mut leaving = with_a_run();
+    leaving.line("put-node 4 c4");
+    leaving.line("node-leaves 4");
+    for world in [world, leaving] {
+        let bytes = world.state.encode();
+        assert_eq!(version(&bytes), 4);
+        assert_eq!(State::decode(&bytes).expect("it can be read"), world.state);
+    }
 }
