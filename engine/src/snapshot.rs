@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use playbook::manifest::Manifest;
+use playbook::manifest::{FORMAT_WHOLE, Manifest, Over};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
@@ -32,7 +32,7 @@ use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"CORDONST";
 /// The newest that this build reads.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Of a state with a run of which something is undone: it has more steps than its manifest, and may be rolling back.
 /// An older reader, which knows neither, refuses it as newer than itself; it still reads every other state.
 const VERSION_UNDO: u32 = 2;
@@ -41,6 +41,8 @@ const VERSION_PLANNED: u32 = 3;
 /// Of a state with a run that claims something, or with a member that is about to leave: an older reader would drop that,
 /// and let other runs begin, or the last copies of evidence go.
 const VERSION_CLAIMED: u32 = 4;
+/// Of a state with a run in which steps follow others host by host: an older reader would let them wait for all hosts.
+const VERSION_FOLLOWED: u32 = 5;
 /// Of every other state.
 const VERSION_PLAIN: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 32;
@@ -125,16 +127,18 @@ impl State {
 
     /// The least that a reader must know to read this state.
     fn version(&self) -> u32 {
-        if !self.nodes.leaving.is_empty() {
-            return VERSION_CLAIMED;
-        }
+        let nodes = match self.nodes.leaving.is_empty() {
+            true => VERSION_PLAIN,
+            false => VERSION_CLAIMED,
+        };
         let of = |run: &Run| match (run.plan_hash, run.undo.is_nothing()) {
+            _ if run.manifest.format > FORMAT_WHOLE => VERSION_FOLLOWED,
             _ if !run.claims.is_nothing() => VERSION_CLAIMED,
             (Some(_), _) => VERSION_PLANNED,
             (None, false) => VERSION_UNDO,
             (None, true) => VERSION_PLAIN,
         };
-        self.runs.iter().map(of).max().unwrap_or(VERSION_PLAIN)
+        self.runs.iter().map(of).fold(nodes, u32::max)
     }
 
     /// Reads a snapshot of this version or an older one.
@@ -268,6 +272,7 @@ impl State {
             if ticks && state.is_timed() {
                 self.timers.change(Timer::Step(run.id, step), None, state.due_at);
             }
+            let over_hosts = matches!(run.declared(step).over, Over::Targets(_));
             let mut counts = TaskCounts::default();
             for item in 0..run.steps[number].tasks.len() as u32 {
                 let key = crate::id::TaskKey {
@@ -277,6 +282,10 @@ impl State {
                 };
                 let (status, wake) = (run.task(step, item).status, run.task(step, item).wake);
                 *counts.of_mut(status) += 1;
+                let host = run.task(step, item).host;
+                if over_hosts && host != item {
+                    run.steps[number].items.insert(host, item);
+                }
                 let still = run.stands_still(run.task(step, item));
                 self.timers
                     .change(Timer::Task(key), None, wake.filter(|_| !still));
@@ -307,6 +316,9 @@ impl State {
             if !run.trimmed && counts != run.steps[number].counts {
                 return Err(SnapshotError::Damaged(format!("run {} has wrong counts", run.id)));
             }
+        }
+        if !run.status.is_end() {
+            (0..run.steps.len() as u16).for_each(|step| run.weigh_hosts(step));
         }
         Ok(())
     }

@@ -247,6 +247,14 @@ fn with_gates(steps: &[(u8, u8, u8, u8)]) -> Vec<String> {
         };
         let expiry = ["", ", on_expiry: escalate, escalate_to: [boss]"][usize::from(gate / 8 % 2)];
         let not = ["", ", not: requester"][usize::from(gate / 16 % 2)];
+        // Without a gate, a step over the same hosts follows the one that it needs host by host.
+        if matches!(kind % 5, 3 | 4) && how / 16 % 2 == 0 {
+            let when = ["", ", when: \"target.id != 'a2'\""][usize::from(how / 32 % 2)];
+            let many =
+                ["", ", strategy: {max_parallel: 2, fail_when: 'failed > 1'}"][usize::from(how / 64 % 2)];
+            lines.push(format!("  s{n}: {{{act}{when}{many}{need}{end}}}"));
+            continue;
+        }
         let strategy = [
             "",
             ", strategy: {max_parallel: 1, fail_when: 'failed > 2'}",

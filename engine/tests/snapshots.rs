@@ -101,3 +101,25 @@ fn what_is_claimed_and_who_leaves_is_not_lost_by_a_reader_that_does_not_know_it(
         assert_eq!(State::decode(&bytes).expect("it can be read"), world.state);
     }
 }
+
+#[test]
+fn hosts_that_follow_each_other_are_kept_from_readers_that_would_let_them_wait() {
+    let mut world = World::with_agents(2);
+    for line in [
+        "| playbook: p",
+        "| version: 1",
+        "| targets: {all: {select: 'true'}}",
+        "| steps:",
+        "|   one: {do: host.info, targets: all}",
+        "|   two: {do: host.info, targets: all, needs: [one]}",
+        "yaml p",
+        "run r p",
+        "ended r/one/a1 succeeded",
+    ] {
+        world.line(line);
+    }
+    let bytes = world.state.encode();
+    assert_eq!(version(&bytes), 5);
+    let read = State::decode(&bytes).expect("it can be read");
+    assert_eq!(read, world.state, "and who may go on is found again");
+}

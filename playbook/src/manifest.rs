@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The version of this format. A reader refuses a manifest with a greater one.
-pub const FORMAT: u32 = 2;
+/// The newest version of this format. A reader refuses a manifest with a greater one.
+pub const FORMAT: u32 = 3;
+/// Of a manifest in which no step follows another host by host: readers from before there was that take it too.
+pub const FORMAT_WHOLE: u32 = 2;
 
 /// A compiled playbook.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`] at the time of compiling.
+    /// [`FORMAT`] at the time of compiling, or an older one that says the same.
     pub format: u32,
     /// `[a-z0-9-]{1,63}`.
     pub playbook: String,
@@ -305,6 +307,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// It follows other steps host by host.
+    pub fn follows(&self) -> bool {
+        self.needs.iter().any(|need| need.by_host)
+    }
+
     /// One that runs once, at once, and fails the run if it fails.
     pub fn plain(name: String, kind: Kind) -> Step {
         Step {
@@ -479,6 +486,10 @@ pub struct Need {
     pub step: u16,
     /// What must be true of it.
     pub state: NeedState,
+    /// It must be true of the other step's task on the same host, not of the step: both go over the same set, and the
+    /// one follows the other host by host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_host: bool,
 }
 
 /// What a need asks of the other step.

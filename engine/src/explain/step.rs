@@ -100,10 +100,13 @@ impl Explainer<'_> {
             .needs
             .iter()
             .find(|need| open(&need.step))?;
-        let to = match need.state {
-            NeedState::Succeeded => "to succeed",
-            NeedState::Done => "to end",
-            NeedState::Failed => "to fail",
+        let to = match (need.state, need.by_host) {
+            (NeedState::Succeeded, false) => "to succeed",
+            (NeedState::Succeeded, true) => "to succeed on a host",
+            (NeedState::Done, false) => "to end",
+            (NeedState::Done, true) => "to end on a host",
+            (NeedState::Failed, false) => "to fail",
+            (NeedState::Failed, true) => "to fail on a host",
         };
         Some((need.step, format!("needs {} {to}", self.name(need.step))))
     }
@@ -194,6 +197,15 @@ impl Explainer<'_> {
         let done = state.counts.total();
         if self.run.paused_at.is_some() {
             return self.paused();
+        }
+        let mut followed = self.run.followed(step).map(|need| need.step);
+        if let Some(other) = followed.find(|&other| !self.status(other).is_end()) {
+            return format!(
+                "{done} of {} have ended, and the other hosts come when they are through with {}: {}",
+                plural(total, "task"),
+                self.name(other),
+                self.step_runs(other)
+            );
         }
         match state.due_at.filter(|_| !state.due) {
             Some(at) => format!(

@@ -129,7 +129,7 @@ impl Plan<'_> {
     ) -> Result<Opening, String> {
         match self.run.undoes(step) {
             Some(of) => self.undo_opening(step, of, from),
-            None => self.opening(declared, action, with, from),
+            None => self.opening(step, declared, action, with, from),
         }
     }
 
@@ -180,6 +180,7 @@ impl Plan<'_> {
 
     fn opening(
         &self,
+        step: u16,
         declared: &Step,
         action_name: &str,
         with: &std::collections::BTreeMap<String, Template>,
@@ -233,16 +234,16 @@ impl Plan<'_> {
             parameters,
         };
         let until = groups::group_end(&declared.strategy, shared.total, from);
+        let on_host =
+            |host| self.new_task(declared, &scope, &sources, with, action, own, (hosts, host, None));
         let tasks = match items {
             Items::Once => NewTasks::Hosts { count: 1 },
+            Items::Hosts if declared.follows() => {
+                let free = &self.run.steps[usize::from(step)].free;
+                NewTasks::Each(free.iter().copied().map(on_host).collect())
+            }
             Items::Hosts if !own => NewTasks::Hosts { count: until - from },
-            Items::Hosts => NewTasks::Each(
-                (from..until)
-                    .map(|host| {
-                        self.new_task(declared, &scope, &sources, with, action, own, (hosts, host, None))
-                    })
-                    .collect(),
-            ),
+            Items::Hosts => NewTasks::Each((from..until).map(on_host).collect()),
             Items::Values(values) => NewTasks::Each(
                 values[from as usize..until as usize]
                     .iter()

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use playbook::canonical::canonical_json;
-use playbook::manifest::{Kind, NeedState};
+use playbook::manifest::{Kind, Need, NeedState};
 use serde_json::{Map, Value};
 
 use super::ALL_RULED_OUT;
@@ -154,7 +154,14 @@ impl<'a> Plan<'a> {
 
     fn needs(&self, step: u16) -> Needs {
         let mut all = Needs::Hold;
-        for need in &self.run.declared(step).needs {
+        let declared = self.run.declared(step);
+        if declared.follows() && self.run.steps[usize::from(step)].free.is_empty() {
+            all = match self.run.has_followed(step) {
+                true => return Needs::Never(self.nobody_came(step)),
+                false => Needs::Open,
+            };
+        }
+        for need in declared.needs.iter().filter(|need| !need.by_host) {
             let name = &self.run.declared(need.step).name;
             let status = self.status(need.step);
             if !status.is_end() {
@@ -168,18 +175,25 @@ impl<'a> Plan<'a> {
                 NeedState::Failed => status == StepStatus::Failed,
             };
             if !holds {
-                return Needs::Never(format!(
-                    "it needs {name}, which {} {}",
-                    match status {
-                        StepStatus::Unknown => "is",
-                        StepStatus::Skipped | StepStatus::Cancelled => "was",
-                        _ => "has",
-                    },
-                    status.as_str()
-                ));
+                return Needs::Never(format!("it needs {name}, which {}", how_it_ended(status)));
             }
         }
         all
+    }
+
+    /// Why a step never begins that follows others, on none of whose hosts they let it.
+    fn nobody_came(&self, step: u16) -> String {
+        let needs = self.run.followed(step).map(|need| {
+            let name = &self.run.declared(need.step).name;
+            let other = &self.run.steps[usize::from(need.step)];
+            match (need.state, other.tasks.is_empty()) {
+                (_, true) => format!("{name}, which {}", how_it_ended(other.status)),
+                (NeedState::Succeeded, false) => format!("{name}, which has succeeded on no host"),
+                (NeedState::Failed, false) => format!("{name}, which has failed on no host"),
+                (NeedState::Done, false) => format!("{name}, which has ended"),
+            }
+        });
+        format!("it needs {}", needs.collect::<Vec<_>>().join(", and "))
     }
 
     fn look_at_running(&mut self, step: u16) -> bool {
@@ -192,9 +206,15 @@ impl<'a> Plan<'a> {
         let counts = self.counts(step);
         let opened = state.tasks.len() as u32;
         let total = state.shared.as_ref().map_or(0, |shared| shared.total);
-        let strategy = &self.run.declared(step).strategy;
-        let complete = state.is_complete();
-        if !complete && !groups::is_between(strategy, total, opened) {
+        let declared = self.run.declared(step);
+        let strategy = &declared.strategy;
+        let follows = declared.follows();
+        let complete = state.is_complete() || (follows && (self.failed || self.run.has_followed(step)));
+        let waits = match follows {
+            true => state.free.is_empty() || self.is_about_to_fail(step),
+            false => groups::is_between(strategy, total, opened),
+        };
+        if !complete && !waits {
             self.open_more(step, opened);
             return false;
         }
@@ -220,7 +240,10 @@ impl<'a> Plan<'a> {
             return false;
         }
         if counts.open() == 0 {
-            self.next_group(step, opened);
+            // Hosts that a step follows with come by themselves.
+            if !follows {
+                self.next_group(step, opened);
+            }
             return false;
         }
         let max = self.run.parallel_max(step);
@@ -232,6 +255,17 @@ impl<'a> Plan<'a> {
             self.hold(step);
         }
         false
+    }
+
+    /// What the step follows is stopped, and the run fails with it: no further host begins.
+    fn is_about_to_fail(&self, step: u16) -> bool {
+        let stops = |other: u16| {
+            let decided =
+                |decision: &Decision| matches!(decision, Decision::Stop { step, .. } if *step == other);
+            self.run.steps[usize::from(other)].stopped || self.decisions.iter().any(decided)
+        };
+        let mut followed = self.run.followed(step).map(|need| need.step);
+        followed.any(|other| self.run.must_not_fail(other) && stops(other))
     }
 
     /// Why no further task of a step is let go; None: nothing speaks against it.
@@ -303,11 +337,23 @@ impl<'a> Plan<'a> {
                     counts.total()
                 ),
             ),
+            Ok(false) if self.failed && self.is_cut_short(step) => {
+                (StepStatus::Cancelled, "the run has failed".into())
+            }
             Ok(false) if counts.total() > 0 && counts.skipped == counts.total() => {
                 (StepStatus::Skipped, ALL_RULED_OUT.into())
             }
             Ok(false) => (StepStatus::Succeeded, String::new()),
         }
+    }
+
+    /// The step follows others, and hosts that might have come still do not any more.
+    fn is_cut_short(&self, step: u16) -> bool {
+        let state = &self.run.steps[usize::from(step)];
+        let more = |need: &Need| !self.run.steps[usize::from(need.step)].status.is_end();
+        self.run.declared(step).follows()
+            && !state.is_complete()
+            && (!state.free.is_empty() || self.run.followed(step).any(more))
     }
 
     /// Whether the step's rule of failure holds. What was cancelled though the run was not counts as failed.
@@ -316,10 +362,12 @@ impl<'a> Plan<'a> {
         let Some(rule) = &self.run.declared(step).strategy.fail_when else {
             return Ok(failed > 0);
         };
-        let total = self.run.steps[usize::from(step)]
-            .shared
-            .as_ref()
-            .map_or(0, |s| s.total);
+        let shared = self.run.steps[usize::from(step)].shared.as_ref();
+        let total = match self.run.has_followed(step) {
+            // Hosts that never came count no more.
+            true => counts.total(),
+            false => shared.map_or(0, |shared| shared.total),
+        };
         let mut scope = self.scope(&Sources::of([rule]));
         for (name, count) in [
             ("failed", failed),
@@ -442,6 +490,16 @@ impl<'a> Plan<'a> {
             problem,
         });
     }
+}
+
+/// As in "which has failed".
+fn how_it_ended(status: StepStatus) -> String {
+    let word = match status {
+        StepStatus::Unknown => "is",
+        StepStatus::Skipped | StepStatus::Cancelled => "was",
+        _ => "has",
+    };
+    format!("{word} {}", status.as_str())
 }
 
 /// An item, as a failure names it.

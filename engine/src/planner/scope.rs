@@ -206,9 +206,8 @@ impl Plan<'_> {
         }
         for name in sources.here() {
             let there = self.run.manifest().step_number(name).and_then(|step| {
-                // A step over hosts has its tasks in the order of the set.
-                let task = self.run.steps[usize::from(step)].tasks.get(host as usize)?;
-                (task.host == host).then(|| self.item_value(step, host))
+                let item = self.run.item_on(step, host)?;
+                Some(self.item_value(step, item))
             });
             let value = there.unwrap_or_else(|| {
                 json!({

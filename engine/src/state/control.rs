@@ -343,6 +343,7 @@ impl Run {
                 state.begin_again();
             }
         }
+        self.follow_again();
         let ended_badly =
             |state: &StepState| matches!(state.status, StepStatus::Failed | StepStatus::Unknown);
         self.failed = (0..steps as u16)
@@ -395,7 +396,10 @@ impl Run {
             (TaskStatus::Failed, Some(Box::new(error("settled", reason))))
         };
         self.steps[usize::from(step)].set_status(item, status);
-        self.task_mut(step, item).error = why;
+        let task = self.task_mut(step, item);
+        task.error = why;
+        let host = task.host;
+        self.host_has_moved(step, host);
         self.touch(around);
     }
 }

@@ -177,14 +177,17 @@ impl Run {
     ) -> bool {
         let gate = self.declared(step).gate.clone();
         let over = self.status == RunStatus::Cancelling || self.failed;
+        let follows = self.declared(step).follows();
         let begins = self.steps[usize::from(step)].status == StepStatus::Waiting;
-        // A failed run lets what was begun go on; a cancelled one does not.
-        let refused = over && !self.is_finally(step) && (begins || !self.failed);
+        // A failed run lets what was begun go on, but no further host; a cancelled one does not.
+        let refused = over && !self.is_finally(step) && (begins || follows || !self.failed);
         let strategy = self.declared(step).strategy.clone();
         let between = self.is_between_groups(step);
         let state = &mut self.steps[usize::from(step)];
         match (state.status, shared) {
             _ if refused || state.stopped || state.is_timed() => return false,
+            // Whoever follows comes when it may, in no order.
+            _ if follows && matches!(tasks, NewTasks::Hosts { .. }) => return false,
             (StepStatus::Waiting, Some(shared)) if from == 0 => {
                 let has_set = shared.is_call() || self.targets.contains_key(&shared.set);
                 if shared.total as usize > STEP_TASKS_MAX || !has_set {
@@ -230,7 +233,8 @@ impl Run {
             }
             NewTasks::Each(tasks) => {
                 for new in tasks.iter().take(room as usize) {
-                    if new.host >= hosts {
+                    let came = !follows || self.steps[usize::from(step)].free.remove(&new.host);
+                    if new.host >= hosts || !came {
                         continue;
                     }
                     let item = self.steps[usize::from(step)].tasks.len() as u32;
@@ -309,16 +313,19 @@ impl Run {
         around: &mut Around<'_>,
     ) -> bool {
         let question = self.is_question(step);
-        let state = &mut self.steps[usize::from(step)];
+        let state = &self.steps[usize::from(step)];
         let ready = match state.status {
             StepStatus::Waiting => true,
             StepStatus::Running if question => around.approvals.waiting_ids(self.id, step).is_empty(),
-            StepStatus::Running => state.is_complete() && state.counts.open() == 0,
+            StepStatus::Running => {
+                state.counts.open() == 0 && (state.is_complete() || self.has_followed(step))
+            }
             _ => false,
         };
         if !ready || !status.is_end() {
             return false;
         }
+        let state = &mut self.steps[usize::from(step)];
         state.started_at.get_or_insert(around.now);
         state.output = output;
         self.end_step(step, status, reason, around);

@@ -14,6 +14,7 @@ use crate::state::audit::TaskEvent;
 use crate::state::outbox::Around;
 use crate::state::runs::{Run, RunStatus};
 use crate::state::tasks::{Stop, Task, TaskStatus};
+use playbook::manifest::Over;
 
 /// An error of a task.
 pub(crate) fn error(code: &str, message: impl Into<String>) -> TaskError {
@@ -51,8 +52,12 @@ impl Run {
         let item = self.steps[usize::from(step)].tasks.len() as u32;
         let born = task.status;
         let code = task.error.as_ref().map_or(String::new(), |e| e.code.clone());
+        let host = task.host;
+        if host != item && matches!(self.declared(step).over, Over::Targets(_)) {
+            self.steps[usize::from(step)].items.insert(host, item);
+        }
+        self.steps[usize::from(step)].push(task);
         let state = &mut self.steps[usize::from(step)];
-        state.push(task);
         if !born.is_end() {
             // Its key may have had attempts before: their numbers are never used again.
             state.tasks[item as usize].attempt = state.attempts_before;
@@ -68,6 +73,7 @@ impl Run {
                     code,
                 },
             );
+            self.host_has_moved(step, host);
             return;
         }
         let waits = born == TaskStatus::Waiting;
@@ -268,7 +274,8 @@ impl Run {
         let task = self.task_mut(step, item);
         task.ended_at = Some(now);
         task.error = why.map(Box::new);
-        let (attempt, token, reported) = (task.attempt, task.token, task.reported);
+        let (attempt, token, reported, host) = (task.attempt, task.token, task.reported, task.host);
+        self.host_has_moved(step, host);
         self.wake_at(step, item, None, around);
         if token > 0 && !reported {
             self.tell_agent(step, item, around);

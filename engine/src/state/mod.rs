@@ -11,6 +11,7 @@ mod decisions;
 pub mod dedup;
 mod enrolment;
 pub mod evidence;
+mod follow;
 mod gates;
 pub(crate) mod groups;
 mod invariants;

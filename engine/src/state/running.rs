@@ -279,5 +279,7 @@ impl Run {
         state.status = status;
         reason.clone_into(&mut state.reason);
         state.ended_at = Some(around.now);
+        state.free.clear();
+        self.step_has_moved(step);
     }
 }

@@ -354,6 +354,7 @@ impl Runs {
                 run.trimmed = true;
                 for step in &mut run.steps {
                     step.tasks = Vec::new();
+                    step.items = BTreeMap::new();
                 }
             }
         }

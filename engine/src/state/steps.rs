@@ -1,6 +1,6 @@
 //! One step of a run: what its tasks share, and the tasks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,12 @@ pub struct StepState {
     /// Derived: tasks that are judged.
     #[serde(skip)]
     pub judging: BTreeSet<u32>,
+    /// Derived: hosts that may go on with a step that follows others, and have not.
+    #[serde(skip)]
+    pub free: BTreeSet<u32>,
+    /// Derived: the items on hosts, where a step over hosts has its tasks in another order than they.
+    #[serde(skip)]
+    pub items: BTreeMap<u32, u32>,
 }
 
 impl StepState {
@@ -139,6 +145,8 @@ impl StepState {
             ready: BTreeSet::new(),
             calls: BTreeSet::new(),
             judging: BTreeSet::new(),
+            free: BTreeSet::new(),
+            items: BTreeMap::new(),
         }
     }
 

@@ -758,7 +758,7 @@ impl World {
         self.explain_everything();
     }
 
-    /// RUN/STEP/ITEM, the current attempt; or RUN/STEP/ITEM#ATTEMPT@TOKEN.
+    /// RUN/STEP/ITEM or RUN/STEP/HOST, the current attempt; or RUN/STEP/ITEM#ATTEMPT@TOKEN.
     pub fn key(&self, text: &str) -> AttemptKey {
         let (task, exact) = text
             .split_once('#')
@@ -767,11 +767,13 @@ impl World {
         let mut part = || parts.next().expect("RUN/STEP/ITEM");
         let run = RunId(uuid(part()));
         let step = self.state.step_number(&run, part()).expect("a step");
-        let task = TaskKey {
-            run,
-            step,
-            item: part().parse().expect("an item"),
-        };
+        let place = part();
+        let item = place.parse().unwrap_or_else(|_host| {
+            let mut tasks = self.state.tasks(&run, step, 0);
+            let on = tasks.find(|task| task.agent.is_some_and(|agent| agent.as_str() == place));
+            on.map_or(u32::MAX, |task| task.item)
+        });
+        let task = TaskKey { run, step, item };
         match exact {
             Some((attempt, token)) => AttemptKey {
                 task,

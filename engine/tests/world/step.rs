@@ -37,6 +37,7 @@ pub fn step(manifest: &Manifest, text: &str) -> Step {
                     step.needs.push(Need {
                         step: manifest.step_number(name).expect("an earlier step"),
                         state,
+                        by_host: false,
                     });
                 }
             }

@@ -226,6 +226,7 @@ impl Compiler {
         let need = |step: usize, state| Need {
             step: step as u16,
             state,
+            by_host: false,
         };
         let mut gathered = Vec::new();
         let mut ended: Vec<Need> = Vec::new();

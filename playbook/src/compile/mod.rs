@@ -2,6 +2,7 @@
 
 mod check;
 mod fields;
+mod follow;
 mod kinds;
 mod looping;
 mod policy;
@@ -11,7 +12,7 @@ mod template;
 mod top;
 mod triggers;
 
-use crate::manifest::{FORMAT, Manifest};
+use crate::manifest::{FORMAT, FORMAT_WHOLE, Manifest};
 use crate::problem::{Place, Problem, Problems};
 use crate::yaml::{self, Node};
 
@@ -111,13 +112,18 @@ impl Compiler {
             .get("targets")
             .map(|node| self.targets(node))
             .unwrap_or_default();
-        let (steps, finally) = self.all_steps(root, &fields);
+        let (mut steps, finally) = self.all_steps(root, &fields);
+        self.follow(&mut steps);
+        let format = match steps.iter().any(|placed| placed.step.follows()) {
+            true => FORMAT,
+            false => FORMAT_WHOLE,
+        };
         let outputs = fields
             .get("outputs")
             .map(|node| self.outputs(node))
             .unwrap_or_default();
         let manifest = Manifest {
-            format: FORMAT,
+            format,
             playbook,
             version,
             info,

@@ -323,6 +323,7 @@ impl Compiler {
                 Some(step) if seen.insert(step) => needs.push(Need {
                     step: step as u16,
                     state,
+                    by_host: false,
                 }),
                 Some(_) => self.problem(
                     "E0117",
