@@ -44,9 +44,9 @@ fn a_rollback_makes_the_snapshot_one_that_older_readers_refuse() {
         assert_eq!(State::decode(&bytes).expect("it can be read"), world.state);
     }
     let mut newer = world.state.encode();
-    newer[8..12].copy_from_slice(&5u32.to_be_bytes());
+    newer[8..12].copy_from_slice(&1_000u32.to_be_bytes());
     match State::decode(&newer) {
-        Err(SnapshotError::Version { found, supported }) => assert_eq!((found, supported), (5, 4)),
+        Err(SnapshotError::Version { found, supported }) => assert!(found == 1_000 && supported < found),
         other => panic!("it is of a newer version: {other:?}"),
     }
 }
