@@ -347,6 +347,8 @@ pub enum Run {
         #[arg(value_name = "HOST|ITEM", default_value = "", hide_default_value = true)]
         task: String,
     },
+    /// Decide one again from its log, and say whether every decision and the run come out the same.
+    Replay { id: String },
     #[command(flatten)]
     Control(Control),
 }

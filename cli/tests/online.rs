@@ -49,6 +49,7 @@ struct Script {
     plan: Plan,
     /// Why every run is as it is.
     why: ExplainRunReply,
+    replay: ReplayRunReply,
     /// The audit, all of it of the one run.
     audit: Vec<AuditRecord>,
     tasks: Vec<Task>,
@@ -173,6 +174,10 @@ macro_rules! unasked {
                 self.refuse()?;
                 self.asked.lock().unwrap().explains.push(request.into_inner());
                 Ok(Response::new(self.script.why.clone()))
+            }
+
+            async fn replay_run(&self, _: Request<ReplayRunRequest>) -> Result<Response<ReplayRunReply>, Status> {
+                Ok(Response::new(self.script.replay.clone()))
             }
 
             async fn get_approval(&self, _: Request<GetApprovalRequest>) -> Result<Response<Approval>, Status> {

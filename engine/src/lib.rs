@@ -7,6 +7,7 @@
 //! - [`plan::draw`] says what a run would do before it begins, and names that by a hash.
 //! - [`planner::Planner`] runs on the leader only. It reads the state, evaluates the playbook's expressions, and
 //!   proposes decisions; `apply` checks each against the run as it then is.
+//! - [`replay::replay`] decides a run again from its log, and compares.
 //! - [`state`] is split by noun; [`limits`] has every bound; [`snapshot`] the bytes of the whole state.
 //!
 //! Deliberately absent: clocks (time is stamped into the entry), randomness (ids and jitter come with the
@@ -28,6 +29,7 @@ pub mod id;
 pub mod limits;
 pub mod plan;
 pub mod planner;
+pub mod replay;
 pub mod snapshot;
 pub mod state;
 pub mod time;

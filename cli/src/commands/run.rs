@@ -31,6 +31,7 @@ pub async fn run(out: Output, client: &mut Client, command: Run) -> Result<u8> {
         Run::Watch { id } => watch(out, client, &id).await,
         Run::Timeline { id, after, limit } => timeline::timeline(out, client, id, after, limit).await,
         Run::Explain { id, step, task } => why::explain(out, client, id, step, task).await,
+        Run::Replay { id } => why::replay(out, client, id).await,
         Run::Control(command) => control(out, client, command).await,
     }
 }

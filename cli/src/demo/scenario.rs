@@ -262,6 +262,10 @@ async fn act(
         ),
         Check::new("every effect happened once", none(&proof.duplicates)),
         Check::new("journals and records tell the same", none(&proof.lost)),
+        Check::new(
+            "decided again from the log, it comes out the same",
+            operator.replay(&watched.run.id).await?,
+        ),
     ];
     if real {
         let judged = probe::judge(&probes, &hosts, "during");

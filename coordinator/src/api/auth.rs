@@ -67,6 +67,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/cordon.v1.OperatorService/RollbackRun", &[Responder]),
     ("/cordon.v1.OperatorService/SettleTask", &[Responder]),
     ("/cordon.v1.OperatorService/ExplainRun", EVERY_OPERATOR),
+    ("/cordon.v1.OperatorService/ReplayRun", EVERY_OPERATOR),
     ("/cordon.v1.OperatorService/PublishPlaybook", &[Responder]),
     ("/cordon.v1.OperatorService/ListPlaybooks", EVERY_OPERATOR),
     ("/cordon.v1.OperatorService/GetPlaybook", EVERY_OPERATOR),

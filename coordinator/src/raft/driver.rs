@@ -256,6 +256,11 @@ impl Driver {
             Event::SnapshotArrived(fetched) => Input::SnapshotArrived(fetched),
             Event::SnapshotFailed(index) => Input::SnapshotFailed { index },
             Event::CheckpointDurable(meta) => Input::CheckpointDurable(meta),
+            Event::Entries(reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(self.replica.applied_entries());
+                return Ok(());
+            }
         };
         self.replica.step(input)
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use engine::id::Digest;
 use engine::{Command, Effect, Envelope, Reply, State, Timestamp};
 use parking_lot::{Mutex, RwLock};
@@ -15,7 +16,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::io::{Fetched, Halted, Refused, Role};
 use super::membership::{Change, ChangeRefused};
 use super::message::PeerMessage;
-use crate::storage::{CheckpointMeta, CheckpointStore, DiskLimits};
+use crate::storage::{CheckpointMeta, CheckpointStore, DiskLimits, StorageError};
 
 /// Proposals of this node that wait for their outcome. More are refused as busy.
 pub const PROPOSALS_MAX: usize = 8_192;
@@ -136,6 +137,26 @@ pub enum ReadError {
     Halted,
 }
 
+/// What this node still knows of how its state came about.
+#[derive(Debug)]
+pub struct History {
+    /// The state as of the oldest checkpoint behind which no entry is missing: [`State::encode`].
+    pub base: Bytes,
+    /// The bytes of each entry behind it that is applied here, in order; empty where it has no command.
+    pub entries: Vec<(u64, Bytes)>,
+}
+
+/// Why it cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// Too much is under way, or this node has stopped.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
 /// Why a membership change was not made, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
@@ -241,6 +262,7 @@ pub(super) enum Event {
     SnapshotArrived(Box<Fetched>),
     SnapshotFailed(u64),
     CheckpointDurable(CheckpointMeta),
+    Entries(oneshot::Sender<Vec<(u64, Bytes)>>),
 }
 
 /// What the driver and its handles share.
@@ -343,6 +365,27 @@ impl RaftHandle {
                 TrySendError::Disconnected(_) => ReadError::Halted,
             })?;
         outcome.await.unwrap_or(Err(ReadError::Halted))
+    }
+
+    /// The log as far as this node keeps it, from the oldest checkpoint on that it continues. Waits for the disk.
+    pub async fn history(&self) -> Result<History, HistoryError> {
+        let (reply, entries) = oneshot::channel();
+        self.shared
+            .send(Event::Entries(reply))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => ReadError::Busy,
+                TrySendError::Disconnected(_) => ReadError::Halted,
+            })?;
+        let mut entries = entries.await.map_err(|_gone| ReadError::Halted)?;
+        let store = self.shared.store.read().clone().ok_or(ReadError::Halted)?;
+        let from = entries.first().map_or(0, |(first, _)| first - 1);
+        let checkpoint = tokio::task::spawn_blocking(move || store.load_from(from))
+            .await
+            .map_err(|_gone| ReadError::Halted)??
+            .ok_or(ReadError::Halted)?;
+        entries.retain(|(index, _)| *index > checkpoint.meta.index);
+        let base = checkpoint.state;
+        Ok(History { base, entries })
     }
 
     /// Looks at this node's applied state. Apply waits meanwhile: short closures only.

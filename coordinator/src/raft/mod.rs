@@ -33,8 +33,8 @@ mod cluster_tests;
 pub use boot::{Boot, BootError};
 pub use driver::{StartError, start};
 pub use handle::{
-    ChangeError, PROPOSALS_MAX, PeerStatus, ProposeError, RaftConfig, RaftHandle, RaftStatus, ReadError,
-    TransferError,
+    ChangeError, History, HistoryError, PROPOSALS_MAX, PeerStatus, ProposeError, RaftConfig, RaftHandle,
+    RaftStatus, ReadError, TransferError,
 };
 pub use io::{
     AppliedEntry, CheckpointJob, Fetched, Halt, Halted, Input, Output, ProposalId, Refused, ReplicaConfig,

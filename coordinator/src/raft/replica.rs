@@ -285,6 +285,14 @@ impl Replica {
         self.node.store().entry(index).map(|e| (e.term, e.data.clone()))
     }
 
+    /// The applied entries that the log still holds, as [`Replica::entry`] gives them.
+    pub fn applied_entries(&self) -> Vec<(u64, Bytes)> {
+        let all = self.first_index()..=self.applied_index();
+        let store = self.node.store();
+        let data = |index| Some((index, entry_to_log(store.entry(index)?).data));
+        all.filter_map(data).collect()
+    }
+
     /// The members as this node knows them.
     pub fn conf(&self) -> &ConfState {
         self.node.store().conf()

@@ -50,9 +50,24 @@ impl CheckpointStore {
 
     /// The newest checkpoint, verified.
     pub fn load(&self) -> Result<Option<Checkpoint>, StorageError> {
-        let Some(meta) = self.newest()? else {
-            return Ok(None);
+        self.newest()?.map(|meta| self.read(meta)).transpose()
+    }
+
+    /// The oldest checkpoint that is of this index or a later one, verified.
+    pub fn load_from(&self, index: u64) -> Result<Option<Checkpoint>, StorageError> {
+        let read = || -> Result<Option<(u64, Vec<u8>)>, redb::Error> {
+            let transaction = self.database.begin_read()?;
+            let table = transaction.open_table(CHECKPOINTS)?;
+            let first = table.range(index..)?.next().transpose()?;
+            Ok(first.map(|(index, bytes)| (index.value(), bytes.value().to_vec())))
         };
+        match read().map_err(|e| error(&self.path, "read", &e))? {
+            Some((index, bytes)) => Ok(Some(self.read(self.decode(index, &bytes)?)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn read(&self, meta: CheckpointMeta) -> Result<Checkpoint, StorageError> {
         let mut state = Vec::with_capacity(usize::try_from(meta.size_bytes).unwrap_or(0));
         while (state.len() as u64) < meta.size_bytes {
             match self.chunk(meta.index, state.len() as u64)? {
@@ -64,10 +79,10 @@ impl CheckpointStore {
         if sha256 != meta.sha256 {
             return Err(self.damaged("its content does not match its hash"));
         }
-        Ok(Some(Checkpoint {
+        Ok(Checkpoint {
             meta,
             state: state.into(),
-        }))
+        })
     }
 
     /// Makes a checkpoint durable. One that is not newer than the newest is left out.
@@ -276,6 +291,11 @@ mod tests {
                 .len(),
             3
         );
+        for (from, index) in [(0, 20), (20, 20), (21, 30), (30, 30)] {
+            let found = store.load_from(from).unwrap();
+            assert_eq!(found, Some(checkpoint(index, 2 * CHUNK_BYTES + 5)));
+        }
+        assert_eq!(store.load_from(31).unwrap(), None);
         assert_eq!(store.meta(10).unwrap(), None);
         assert_eq!(store.meta(25).unwrap(), None);
     }

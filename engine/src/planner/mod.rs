@@ -36,6 +36,14 @@ pub fn decided_by(state: &State, run: &RunId, step: u16) -> Option<usize> {
     run::decided_by(state, state.run(run)?, step)
 }
 
+/// What is decided about a run that goes on, as the state is; nothing, where it is over or not there.
+pub(crate) fn decisions_of(state: &State, run: &RunId) -> Vec<Decision> {
+    match state.run(run) {
+        Some(run) if !run.status.is_end() => run::plan_run(state, run),
+        _ => Vec::new(),
+    }
+}
+
 /// The leader's memory of what may have become ready. Lost with leadership, rebuilt from the state.
 #[derive(Debug, Default)]
 pub struct Planner {
@@ -96,13 +104,9 @@ impl Planner {
         let mut pack = Pack::default();
         for id in ready {
             self.dirty.remove(&id);
-            if let Some(run) = state.run(&id)
-                && !run.status.is_end()
-            {
-                for decision in run::plan_run(state, run) {
-                    pack.push(decision);
-                }
-            }
+            decisions_of(state, &id)
+                .into_iter()
+                .for_each(|decision| pack.push(decision));
         }
         let commands = pack.finish();
         for decisions in &commands {

@@ -106,14 +106,31 @@ impl Deployment {
         })
     }
 
-    /// Ends everything in order.
+    /// Ends everything in order, when every run was decided again.
     pub async fn end(self) -> anyhow::Result<()> {
+        replay_all(&self.cluster)?;
         for agent in self.agents {
             agent.shut_down().await?;
         }
         self.cluster.shut_down().await?;
         Ok(())
     }
+}
+
+/// Every run is decided again from the log, and must come out the same.
+pub fn replay_all(cluster: &Cluster) -> anyhow::Result<()> {
+    let config = cluster.operator_home().join("config.toml").display().to_string();
+    let runs = cordon(&config, &["run", "list", "--limit", "1000", "-o", "json"])?;
+    let runs: serde_json::Value = serde_json::from_str(&runs)?;
+    let runs = runs
+        .as_array()
+        .ok_or_else(|| anyhow::anyhow!("no list: {runs}"))?;
+    for run in runs {
+        let id = run["id"].as_str().unwrap_or_default();
+        let said = cordon(&config, &["run", "replay", id])?;
+        anyhow::ensure!(said.contains("came out the same"), "{said}");
+    }
+    Ok(())
 }
 
 /// A playbook of one step on all agents, whether they are online at the moment or not.

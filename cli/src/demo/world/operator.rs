@@ -122,6 +122,20 @@ impl OperatorClient {
             .await
     }
 
+    /// Decides a run again from the log. What did not come out the same; nothing, if everything did.
+    pub async fn replay(&self, run_id: &str) -> Result<Result<(), String>, WorldError> {
+        let reply = self.call("ReplayRun", async |mut api| {
+            let run_id = run_id.to_owned();
+            api.replay_run(v1::ReplayRunRequest { run_id }).await
+        });
+        let reply = reply.await?;
+        Ok(match reply.difference.as_str() {
+            "" if reply.decisions == 0 => Err("its log has no decision of it".to_owned()),
+            "" => Ok(()),
+            difference => Err(difference.to_owned()),
+        })
+    }
+
     /// The members.
     pub async fn cluster_status(&self) -> Result<v1::ClusterStatusReply, WorldError> {
         self.call("ClusterStatus", async |mut api| {

@@ -9,6 +9,7 @@ mod evidence;
 mod explain;
 mod plans;
 mod playbooks;
+mod replay;
 mod roles;
 mod rollback;
 mod runs;
@@ -220,6 +221,7 @@ service! {
     rollback_run(RollbackRunRequest) -> ControlRunReply;
     settle_task(SettleTaskRequest) -> ControlRunReply;
     explain_run(ExplainRunRequest) -> ExplainRunReply;
+    replay_run(ReplayRunRequest) -> ReplayRunReply;
     publish_playbook(PublishPlaybookRequest) -> PublishedPlaybook;
     list_playbooks(ListPlaybooksRequest) -> ListPlaybooksReply;
     get_playbook(GetPlaybookRequest) -> PublishedPlaybook;

@@ -81,12 +81,12 @@ impl Operators {
 }
 
 /// Thinks on a thread of its own: calls are answered, and the log is applied, meanwhile.
-async fn apart<R: Send + 'static>(
+pub(super) async fn apart<R: Send + 'static>(
     think: impl FnOnce() -> Result<R, ApiError> + Send + 'static,
 ) -> Result<R, ApiError> {
     tokio::task::spawn_blocking(think)
         .await
-        .map_err(|error| ApiError::Internal(format!("a plan was not drawn: {error}")))?
+        .map_err(|error| ApiError::Internal(format!("it was not thought through: {error}")))?
 }
 
 fn bind(playbook_yaml: &str, inputs_json: &str) -> Result<Bound, ApiError> {
