@@ -1,7 +1,7 @@
 //! The engine alone, on one core: what is opened, assigned, reported and judged, without the network, the log and the
 //! agents. The limit of what a leader can decide.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use engine::command::{Outcome, OutcomeStatus, Report, ReportBody};
@@ -155,7 +155,7 @@ impl Bench {
         let manifest = playbook::compile(playbook)?.manifest;
         let inputs = playbook::bind_inputs(&manifest, inputs)?;
         let named = playbook::named_hosts(&manifest, &inputs, &json!({}));
-        let ground = Ground::of(&self.fleet.state, named.as_ref(), None);
+        let ground = Ground::of(&self.fleet.state, named.as_ref(), &BTreeSet::new());
         let plan = draw(manifest, inputs, json!({}), &ground, "ada")?;
         self.runs += 1;
         let start = plan.start(RunId(uuid::Uuid::from_u128(self.runs)), None);

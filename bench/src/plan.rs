@@ -1,5 +1,6 @@
 //! Planning over a fleet: what a coordinator does for `cordon playbook plan`, without the network and the log.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use engine::id::RunId;
@@ -43,7 +44,7 @@ pub fn run(sizes: &[usize], rounds: usize) -> anyhow::Result<()> {
             let inputs = playbook::bind_inputs(&manifest, &json!({}))?;
             let named = playbook::named_hosts(&manifest, &inputs, &json!({}));
             let copying = Instant::now();
-            let ground = Ground::of(&fleet.state, named.as_ref(), None);
+            let ground = Ground::of(&fleet.state, named.as_ref(), &BTreeSet::new());
             copied_us.push(copying.elapsed().as_micros() as u64);
             let plan = draw(manifest, inputs, json!({}), &ground, "ada")?;
             took_us.push(began.elapsed().as_micros() as u64);

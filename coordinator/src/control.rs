@@ -260,6 +260,7 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::RenewKey { .. }
         | Command::RevokeAgent { .. }
         | Command::StartRun(_)
+        | Command::StartChild(_)
         | Command::Answer(_)
         | Command::GrantRole { .. }
         | Command::RevokeRole { .. }

@@ -161,6 +161,9 @@ pub enum Command {
     },
     /// Starts a run: the plan, frozen.
     StartRun(Box<StartRun>),
+    /// Starts the run that an attempt of a `playbook` step asks for. (A variant of its own: an old reader must not take it
+    /// for a run that nobody waits for.)
+    StartChild(Box<StartChild>),
     /// Ends a run early: nothing more is assigned, what is assigned is cancelled, `finally` runs.
     CancelRun {
         /// Which.
@@ -331,6 +334,15 @@ pub struct StartRun {
     /// the same request is the same, whatever was left out of it this time. None: all of `inputs` was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Digest>,
+}
+
+/// A run that a step of another one begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartChild {
+    /// The attempt that it is of: one run for each.
+    pub attempt: AttemptKey,
+    /// The plan to carry out.
+    pub start: StartRun,
 }
 
 /// What an agent says of one attempt.

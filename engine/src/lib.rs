@@ -5,6 +5,7 @@
 //!   input, [`effect`] every output, [`error`] every refusal.
 //! - [`explain::explain`] says why a run, a step or a task waits or ended as it did.
 //! - [`plan::draw`] says what a run would do before it begins, and names that by a hash.
+//! - [`plan::child`] says which run an attempt of a `playbook` step asks for.
 //! - [`planner::Planner`] runs on the leader only. It reads the state, evaluates the playbook's expressions, and
 //!   proposes decisions; `apply` checks each against the run as it then is.
 //! - [`replay::replay`] decides a run again from its log, and compares.

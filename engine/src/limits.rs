@@ -56,6 +56,12 @@ pub const FLEET_PERCENT_MAX: usize = 5;
 /// Custody records. At the bound new evidence is refused.
 pub const CUSTODY_RECORDS_MAX: usize = 1_000_000;
 
+/// Runs above one another, beside the first: as deep as the language lets playbooks be nested.
+pub const DEPTH_MAX: u32 = playbook::manifest::DEPTH_MAX;
+/// How long an attempt of a `playbook` step may take when the playbook says nothing. Its run has deadlines of its own, and people
+/// may be asked in it; this is for one that people paused and forgot.
+pub const CHILD_MS_DEFAULT: u64 = 7 * 24 * 60 * 60 * 1000;
+
 /// Calls of one step that are in flight when the playbook says nothing.
 pub const CALLS_PARALLEL_DEFAULT: u32 = 32;
 /// How long a task waits for its host when the playbook says nothing.

@@ -32,7 +32,7 @@ use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"CORDONST";
 /// The newest that this build reads.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// Of a state with a run of which something is undone: it has more steps than its manifest, and may be rolling back.
 /// An older reader, which knows neither, refuses it as newer than itself; it still reads every other state.
 const VERSION_UNDO: u32 = 2;
@@ -43,6 +43,9 @@ const VERSION_PLANNED: u32 = 3;
 const VERSION_CLAIMED: u32 = 4;
 /// Of a state with a run in which steps follow others host by host: an older reader would let them wait for all hosts.
 const VERSION_FOLLOWED: u32 = 5;
+/// Of a state with a run that begins others, or that another began: an older reader would make calls of its tasks, and
+/// lose whose it is.
+const VERSION_NESTED: u32 = 6;
 /// Of every other state.
 const VERSION_PLAIN: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 32;
@@ -127,18 +130,22 @@ impl State {
 
     /// The least that a reader must know to read this state.
     fn version(&self) -> u32 {
-        let nodes = match self.nodes.leaving.is_empty() {
+        let least = match self.nodes.leaving.is_empty() {
             true => VERSION_PLAIN,
             false => VERSION_CLAIMED,
         };
+        let nested = |run: &Run| {
+            run.parent.is_some() || (0..run.manifest().step_count()).any(|step| run.begins_run(step))
+        };
         let of = |run: &Run| match (run.plan_hash, run.undo.is_nothing()) {
+            _ if nested(run) => VERSION_NESTED,
             _ if run.manifest.format > FORMAT_WHOLE => VERSION_FOLLOWED,
             _ if !run.claims.is_nothing() => VERSION_CLAIMED,
             (Some(_), _) => VERSION_PLANNED,
             (None, false) => VERSION_UNDO,
             (None, true) => VERSION_PLAIN,
         };
-        self.runs.iter().map(of).fold(nodes, u32::max)
+        self.runs.iter().map(of).fold(least, u32::max)
     }
 
     /// Reads a snapshot of this version or an older one.
@@ -286,7 +293,7 @@ impl State {
                 if over_hosts && host != item {
                     run.steps[number].items.insert(host, item);
                 }
-                let still = run.stands_still(run.task(step, item));
+                let still = run.stands_still(step, item);
                 self.timers
                     .change(Timer::Task(key), None, wake.filter(|_| !still));
                 if status.is_end() {

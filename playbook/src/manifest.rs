@@ -333,6 +333,8 @@ impl Step {
     }
 }
 
+/// How deep runs may begin runs, at most: so many are above one another beside the first.
+pub const DEPTH_MAX: u32 = 16;
 /// The longest that a gate may wait, and again after it escalated: nobody remembers for longer what was asked.
 pub const GATE_MS_MAX: u64 = 60 * 60 * 1000;
 
@@ -681,10 +683,11 @@ impl Manifest {
         for step in self.steps.iter().chain(&self.finally) {
             let mut not = |what: &str| all.push(format!("{what} (step {})", step.name));
             match &step.kind {
-                Kind::WaitEvent { .. } | Kind::Playbook { .. } => {
+                Kind::WaitEvent { .. } => {
                     not(step.kind.name());
                 }
                 Kind::Do { .. }
+                | Kind::Playbook { .. }
                 | Kind::Notify { .. }
                 | Kind::Decide { .. }
                 | Kind::Score { .. }

@@ -50,6 +50,12 @@ impl Problems {
         }
         Problems { list, lines }
     }
+
+    /// Their messages in one line, for a place that has no room for more.
+    pub fn in_short(&self) -> String {
+        let all: Vec<&str> = self.list.iter().map(|problem| problem.message.as_str()).collect();
+        all.join("; ")
+    }
 }
 
 impl fmt::Display for Problems {

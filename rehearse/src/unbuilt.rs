@@ -1,9 +1,8 @@
 //! What this version compiles and cannot run yet: said, and left out where the test file says so.
 //!
 //! A test of a playbook that has such a part would otherwise only show that its run is refused. A test file that names the
-//! part in `without` tries the rest: a step that would start another playbook gives what it would start it with, and starts
-//! nothing; one that would wait for an event waits for none, and gives nothing. Nothing stands in for a part that the file
-//! does not name.
+//! part in `without` tries the rest: a step that would wait for an event waits for none, and gives nothing. Nothing stands in
+//! for a part that the file does not name.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +13,12 @@ pub(crate) fn reduced(manifest: &Manifest, without: &[String]) -> Manifest {
     let mut manifest = manifest.clone();
     let named = |part: &str| without.iter().any(|name| name == part);
     for step in manifest.steps.iter_mut().chain(&mut manifest.finally) {
-        let set = match &step.kind {
-            Kind::Playbook { with, .. } => with.clone(),
-            Kind::WaitEvent { .. } => BTreeMap::new(),
-            _ => continue,
-        };
-        if named(&format!("{} (step {})", step.kind.name(), step.name)) {
-            let all = Rule { when: None, set };
+        let waits = matches!(step.kind, Kind::WaitEvent { .. });
+        if waits && named(&format!("{} (step {})", step.kind.name(), step.name)) {
+            let all = Rule {
+                when: None,
+                set: BTreeMap::new(),
+            };
             step.kind = Kind::Decide { rules: vec![all] };
         }
     }

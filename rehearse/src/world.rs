@@ -210,14 +210,7 @@ impl<'a> World<'a> {
     }
 
     fn start(&mut self, manifest: &Manifest, given: &Given) -> Result<(), Stuck> {
-        let refused = |problems: Problems| {
-            let all: Vec<String> = problems
-                .list
-                .iter()
-                .map(|problem| problem.message.clone())
-                .collect();
-            Stuck::Refused(all.join("; "))
-        };
+        let refused = |problems: Problems| Stuck::Refused(problems.in_short());
         let config = Value::Object(given.config.clone());
         let mut inputs = serde_json::Map::new();
         let [event, group] = [&given.event, &given.group].map(|value| value.clone().unwrap_or_default());
@@ -227,7 +220,7 @@ impl<'a> World<'a> {
         inputs.extend(given.inputs.clone());
         let inputs = playbook::bind_inputs(manifest, &Value::Object(inputs)).map_err(refused)?;
         let named = playbook::named_hosts(manifest, &inputs, &config);
-        let ground = Ground::of(&self.state, named.as_ref(), None);
+        let ground = Ground::of(&self.state, named.as_ref(), &BTreeSet::new());
         let plan =
             draw(manifest.clone(), inputs, config, &ground, &given.requester).map_err(|why| match why {
                 PlanError::Targets(problems) => refused(problems),
@@ -289,7 +282,13 @@ impl<'a> World<'a> {
             Some(host) => self.state.assignments(host),
             None => {
                 let runs: Vec<RunId> = self.state.active_runs().map(|run| run.id).collect();
-                runs.iter().flat_map(|run| self.state.calls(run)).collect()
+                let calls = |run| {
+                    self.state
+                        .calls(run)
+                        .into_iter()
+                        .chain(self.state.children_open(run))
+                };
+                runs.iter().flat_map(calls).collect()
             }
         };
         self.fleet

@@ -5,6 +5,7 @@ use playbook::manifest::OnExpiry;
 use super::Explainer;
 use super::words::{ago, either, plural, shown, span, within};
 use crate::limits::QUEUE_MS_DEFAULT;
+use crate::state::Run;
 use crate::state::approvals::Approval;
 use crate::state::tasks::{Stop, Task, TaskStatus};
 
@@ -88,6 +89,9 @@ impl Explainer<'_> {
         let ends = task.wake.map_or(String::new(), |at| {
             format!(", and is given up {}", within(self.now, at))
         });
+        if let Some(child) = self.state.child_of(&self.run.attempt(step, item)) {
+            return self.waits_for_run(step, task, child, &ends);
+        }
         if let Some(stop) = task.stop {
             return format!(
                 "was told to stop, for {}; it has not answered{ends}",
@@ -113,6 +117,12 @@ impl Explainer<'_> {
             );
         }
         let begun = task.started_at.map_or(String::new(), |at| ago(self.now, at));
+        if self.run.begins_run(step) {
+            return format!(
+                "is to begin a run of {}, which the leader does next{ends}",
+                self.playbook(step)
+            );
+        }
         if agent.is_none() {
             let action = shown(self.run.kind(step).1.unwrap_or("a call"));
             return format!("waits for another system to answer ({action}, begun {begun}){ends}");
@@ -121,6 +131,31 @@ impl Explainer<'_> {
             "began {begun} (attempt {}){lost}{}",
             task.attempt,
             ends.replacen(", and is", "; it is", 1)
+        )
+    }
+
+    /// The playbook that a step runs.
+    fn playbook(&self, step: u16) -> String {
+        format!(
+            "the playbook {}",
+            shown(self.run.kind(step).1.unwrap_or_default())
+        )
+    }
+
+    fn waits_for_run(&self, step: u16, task: &Task, child: &Run, ends: &str) -> String {
+        let begun = ago(self.now, child.created_at);
+        let how = match task.stop {
+            Some(stop) => format!(
+                "was told to stop, for {}, and waits for the end of",
+                stop.reason()
+            ),
+            None => "waits for".to_owned(),
+        };
+        format!(
+            "{how} run {}, which it began {begun} ({}) and which is {}{ends}: `cordon run explain` says why that goes on",
+            child.id,
+            self.playbook(step),
+            child.word()
         )
     }
 

@@ -1,7 +1,7 @@
 //! Whom a plan will meet: the people that a gate, or a question, waits for.
 
 use playbook::eval::{Scope, as_written};
-use playbook::manifest::{Gate, OnExpiry, Over, Step};
+use playbook::manifest::{Gate, Kind, OnExpiry, Over, Step};
 
 use super::ground::Ground;
 use super::is_critical;
@@ -91,12 +91,15 @@ pub(super) fn of_gate(
                 &all
             }
         };
-        why_two(impact, hosts.len(), ground.fleet, || {
-            hosts
-                .iter()
-                .filter_map(|host| ground.labels(host))
-                .any(is_critical)
-        })
+        match declared.kind {
+            Kind::Playbook { .. } => why_two_of_run(impact),
+            _ => why_two(impact, hosts.len(), ground.fleet, || {
+                hosts
+                    .iter()
+                    .filter_map(|host| ground.labels(host))
+                    .any(is_critical)
+            }),
+        }
         .filter(|_| gate.quorum < 2)
         .filter(|_| waiting.as_ref().is_none_or(|waiting| waiting.count() > 0))
     };
@@ -196,6 +199,16 @@ fn waiting<'a>(
                 .then(|| Waiting::Hosts(hosts.iter().filter(waits).collect()))
         }
     }
+}
+
+/// Why one person alone may not let a step begin runs that do this at worst: on which hosts is not known before.
+pub(crate) fn why_two_of_run(impact: catalogue::Impact) -> Option<String> {
+    (impact > catalogue::Impact::Collect).then(|| {
+        format!(
+            "what it starts may be {}, on hosts that are not known yet, so two people must agree",
+            impact.as_str()
+        )
+    })
 }
 
 /// Why one person alone may not let tasks go on so many different hosts (R25); None: one may.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use playbook::manifest::Manifest;
+use playbook::manifest::{Kind, Manifest};
 use serde_json::{Value, json};
 
 use crate::id::{AgentId, RunId};
+use crate::plan::child::{Source, source};
 use crate::planner::parsed;
 use crate::state::agents::Agent;
 use crate::state::claims::Claims;
@@ -24,6 +25,8 @@ pub struct Ground {
     pub(super) held: BTreeMap<String, RunId>,
     /// The places that active runs take: of which playbook, with which key, and which run.
     pub(super) places: Vec<(String, Option<String>, RunId)>,
+    /// The published playbooks that the planned one starts, by name and the version that it asks for.
+    pub(super) playbooks: BTreeMap<(String, Option<u32>), Source>,
 }
 
 /// An agent, as far as plans look at it.
@@ -37,9 +40,10 @@ pub(super) struct Known {
 }
 
 impl Ground {
-    /// Copies it. With `named` (see [`playbook::named_hosts`]) of the agents only those. `but_for`: what this run claims
-    /// is in nobody's way; a request that is repeated draws the plan of the run again that it has started.
-    pub fn of(state: &State, named: Option<&BTreeSet<String>>, but_for: Option<RunId>) -> Ground {
+    /// Copies it. With `named` (see [`playbook::named_hosts`]) of the agents only those. `but_for`: what these runs claim
+    /// is not in the way; a request that is repeated draws the plan of the run again that it has started, and those above
+    /// a run are not in its way.
+    pub fn of(state: &State, named: Option<&BTreeSet<String>>, but_for: &BTreeSet<RunId>) -> Ground {
         let known = |agent: &Agent| {
             // Who is denied is no target.
             agent.revoked.is_none().then(|| Known {
@@ -57,7 +61,7 @@ impl Ground {
                 .filter_map(|id| known(state.agent(&id.parse().ok()?)?))
                 .collect(),
         };
-        let others = || state.active_runs().filter(|run| Some(run.id) != but_for);
+        let others = || state.active_runs().filter(|run| !but_for.contains(&run.id));
         Ground {
             agents,
             fleet: state.agents_total(),
@@ -69,7 +73,31 @@ impl Ground {
                 .filter(|run| run.manifest().limits.concurrency.is_some())
                 .map(|run| (run.manifest().playbook.clone(), run.claims.key.clone(), run.id))
                 .collect(),
+            playbooks: BTreeMap::new(),
         }
+    }
+
+    /// And the published playbooks that the steps of this one start.
+    pub fn with_playbooks(mut self, state: &State, manifest: &Manifest) -> Ground {
+        for step in manifest.steps.iter().chain(&manifest.finally) {
+            if let Kind::Playbook { name, version, .. } = &step.kind
+                && let Some(source) = source(state, None, name, *version)
+            {
+                self.playbooks.insert((name.clone(), *version), source);
+            }
+        }
+        self
+    }
+
+    /// What a step of this playbook would start; None: nothing is published that can be run.
+    pub(super) fn playbook(&self, own: &Manifest, name: &str, version: Option<u32>) -> Option<Arc<Manifest>> {
+        let published = self.playbooks.get(&(name.to_owned(), version));
+        if own.playbook == name
+            && (version == Some(own.version) || (version.is_none() && published.is_none()))
+        {
+            return Some(Arc::new(own.clone()));
+        }
+        published?.manifest().ok()
     }
 
     /// Why a run with these claims would be refused as the cluster is.

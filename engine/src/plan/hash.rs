@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use playbook::canonical::canonical_json;
-use playbook::manifest::{Manifest, Over, Step};
+use playbook::manifest::{Kind, Manifest, Over, Step};
 use serde_json::Value;
 
 use super::Foreseen;
-use super::gate::why_two;
+use super::gate::{why_two, why_two_of_run};
 use crate::hash::Bound;
 use crate::id::{AgentId, Digest};
 
@@ -61,9 +61,12 @@ impl Frozen<'_> {
                 let hosts = set_of(declared)
                     .and_then(|set| self.targets.get(set))
                     .map_or(&[][..], Vec::as_slice);
-                why_two(foreseen.impact, hosts.len(), fleet, || {
-                    hosts.iter().filter_map(&labels).any(super::is_critical)
-                })
+                match declared.kind {
+                    Kind::Playbook { .. } => why_two_of_run(foreseen.impact),
+                    _ => why_two(foreseen.impact, hosts.len(), fleet, || {
+                        hosts.iter().filter_map(&labels).any(super::is_critical)
+                    }),
+                }
                 .is_some()
             };
             hash.number(u64::from(two));

@@ -6,6 +6,7 @@
 //! the targets, keeps it with the run, and refuses where another one was expected
 //! (docs/adr/0026-a-plan-is-named-by-its-hash.md).
 
+pub mod child;
 mod claims;
 pub(crate) mod gate;
 mod ground;
@@ -63,6 +64,8 @@ pub struct Plan {
     pub claims: Claims,
     /// Of the inputs as they were asked for: see [`StartRun::asked`].
     asked: Option<Digest>,
+    /// What of its steps is in the hash, by number.
+    foreseen: Vec<Foreseen>,
 }
 
 /// A host of a plan, as it is now.
@@ -169,14 +172,14 @@ pub fn draw(
         .map(|number| step::of(&manifest, number, hosts_of(number), &scope, ground, requester))
         .collect();
     let manifest_hash: Digest = manifest.sha256().parse().expect("a SHA-256 in hex");
-    let foretold = Foretold::of(&manifest, None);
+    let foreseen: Vec<_> = steps.iter().map(PlannedStep::foreseen).collect();
     let frozen = Frozen {
         manifest: &manifest,
         manifest_hash,
         inputs: &inputs,
         config: &config,
         targets: &targets,
-        steps: &foretold.steps,
+        steps: &foreseen,
     };
     let hash = frozen.hash(|id| ground.labels(id), ground.fleet);
     let hosts = hosts(&targets, &steps, ground);
@@ -199,6 +202,7 @@ pub fn draw(
         targets,
         claims,
         asked,
+        foreseen,
     })
 }
 
@@ -221,7 +225,10 @@ impl Plan {
         StartRun {
             run,
             manifest_hash: self.manifest_hash,
-            foretold: Some(Foretold::of(&self.manifest, expected)),
+            foretold: Some(Foretold {
+                steps: self.foreseen,
+                expected,
+            }),
             event: Value::Null,
             group: Value::Null,
             manifest: self.manifest,

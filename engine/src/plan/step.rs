@@ -7,6 +7,7 @@ use playbook::manifest::{Kind, Manifest, Over, Step, Template};
 use serde_json::{Map, Value};
 
 use super::Foreseen;
+use super::child::worst;
 use super::gate::{PlannedGate, of_gate, of_question};
 use super::ground::Ground;
 use super::hash::set_of;
@@ -43,6 +44,21 @@ pub struct PlannedStep {
     pub gate: Option<PlannedGate>,
     /// What takes it back.
     pub undo: Undo,
+    /// Of a `playbook`: what it starts.
+    pub starts: Option<Starts>,
+}
+
+/// The run that a step starts, before it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Starts {
+    /// Of this playbook.
+    pub playbook: String,
+    /// As it was written; None: the newest when the step begins.
+    pub version: Option<u32>,
+    /// The version that would be started as things are; None: there is none.
+    pub found: Option<u32>,
+    /// The step ends as that run does.
+    pub wait: bool,
 }
 
 /// What takes a step back.
@@ -79,17 +95,44 @@ impl Undo {
 }
 
 impl PlannedStep {
+    /// What of it is in the plan's hash.
+    pub(super) fn foreseen(&self) -> Foreseen {
+        // What is not known may do anything.
+        let unknown = if self.starts.is_some() {
+            Impact::Configure
+        } else {
+            Impact::Observe
+        };
+        Foreseen {
+            impact: self.impact.unwrap_or(unknown),
+            undo: self.undo.action().map(str::to_owned),
+        }
+    }
+
     /// It does more than observe, as far as this plan can say.
     pub fn is_grave(&self) -> bool {
-        self.kind == "playbook" || self.impact.is_some_and(|impact| impact > Impact::Observe)
+        self.starts.is_some() || self.impact.is_some_and(|impact| impact > Impact::Observe)
     }
 
     /// What people should know before they let it run.
     pub(super) fn warnings(&self, to: &mut Vec<String>) {
         let name = &self.name;
-        if self.kind == "playbook" {
+        if let Some(starts) = &self.starts {
+            let wait = if starts.wait {
+                "and waits for it"
+            } else {
+                "and does not wait for it"
+            };
+            let rest = match (starts.found, starts.version) {
+                (None, _) => "there is no such version yet, and its tasks fail with no_such_playbook unless it is published before"
+                    .to_owned(),
+                (Some(found), None) => format!(
+                    "version {found} as things are, another if one is published before; its hosts and steps are not in this plan"
+                ),
+                (Some(_), Some(_)) => "its hosts and steps are not in this plan".to_owned(),
+            };
             to.push(format!(
-                "step {name} starts the playbook {}: what that does is not in this plan",
+                "step {name} starts the playbook {} {wait}: {rest}",
                 self.action
             ));
         }
@@ -139,6 +182,7 @@ pub(super) fn of(
         parameters: Value::Object(Map::new()),
         gate: None,
         undo,
+        starts: None,
     };
     match &declared.kind {
         Kind::Do { action, with } => {
@@ -175,13 +219,34 @@ pub(super) fn of(
             step.gate = Some(of_question(roles, *expires_ms, ground));
         }
         Kind::Playbook {
-            name, version, with, ..
+            name,
+            version,
+            wait,
+            with,
+            ..
         } => {
             step.action = match version {
                 Some(version) => format!("{name} v{version}"),
                 None => format!("{name}, the newest version"),
             };
+            step.starts = Some(Starts {
+                playbook: name.clone(),
+                version: *version,
+                found: ground
+                    .playbook(manifest, name, *version)
+                    .map(|found| found.version),
+                wait: *wait,
+            });
+            let worst = ground
+                .playbook(manifest, name, *version)
+                .map(|found| worst(&found));
+            step.impact = worst;
+            step.tasks = matches!(declared.over, Over::Once).then_some(1);
             step.parameters = shown(with, scope);
+            step.gate = declared.gate.as_ref().map(|gate| {
+                let impact = worst.unwrap_or(Impact::Configure);
+                of_gate(declared, gate, impact, hosts, scope, ground, requester)
+            });
         }
         Kind::Decide { .. } | Kind::Score { .. } | Kind::WaitEvent { .. } => {}
     }
@@ -211,7 +276,11 @@ impl Foreseen {
     pub fn of(declared: &Step) -> Foreseen {
         let (impact, undo) = weigh(declared);
         Foreseen {
-            impact: impact.unwrap_or(Impact::Observe),
+            impact: match declared.kind {
+                // It begins what this build cannot look at.
+                Kind::Playbook { .. } => Impact::Configure,
+                _ => impact.unwrap_or(Impact::Observe),
+            },
             undo: undo.action().map(str::to_owned),
         }
     }

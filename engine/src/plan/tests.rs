@@ -40,6 +40,7 @@ fn ground() -> Ground {
         roles: Roles::default(),
         held: BTreeMap::new(),
         places: Vec::new(),
+        playbooks: BTreeMap::new(),
     }
 }
 

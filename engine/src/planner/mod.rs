@@ -11,6 +11,7 @@ mod open;
 mod run;
 mod scope;
 mod undo;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 

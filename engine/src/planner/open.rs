@@ -12,11 +12,10 @@ use super::RULED_OUT;
 use super::decision::{Born, Decision, Gated, NewTask, NewTasks};
 use super::run::Plan;
 use super::scope::Sources;
+use super::work::Work;
 use crate::command::TaskError;
 use crate::id::AgentId;
-use crate::limits::{
-    ATTEMPT_MS_DEFAULT, COMMAND_BYTES, NOTIFY_MS_DEFAULT, PARAMETERS_BYTES_MAX, STEP_TASKS_MAX,
-};
+use crate::limits::{COMMAND_BYTES, NOTIFY_MS_DEFAULT, PARAMETERS_BYTES_MAX, STEP_TASKS_MAX};
 use crate::state::StepStatus;
 use crate::state::groups;
 use crate::state::steps::Shared;
@@ -70,15 +69,17 @@ impl Plan<'_> {
                 let output = self.scored(rules);
                 self.thought(step, output)
             }
-            Kind::Do { action, with } => match self.opening_of(step, declared, action, with, 0) {
-                Ok(opening) if opening.shared.total == 0 => self.close(step, StepStatus::Succeeded, ""),
-                Ok(opening) => {
-                    self.push_tasks(step, 0, opening);
-                    self.set_running(step);
-                    false
+            Kind::Do { with, .. } | Kind::Playbook { with, .. } => {
+                match self.opening_of(step, declared, with, 0) {
+                    Ok(opening) if opening.shared.total == 0 => self.close(step, StepStatus::Succeeded, ""),
+                    Ok(opening) => {
+                        self.push_tasks(step, 0, opening);
+                        self.set_running(step);
+                        false
+                    }
+                    Err(why) => self.close(step, StepStatus::Failed, &why),
                 }
-                Err(why) => self.close(step, StepStatus::Failed, &why),
-            },
+            }
             Kind::Notify { to, severity, text } => {
                 match self.messages(declared, to, severity.as_ref(), text, 0) {
                     Ok(opening) => {
@@ -104,7 +105,9 @@ impl Plan<'_> {
     pub(super) fn open_more(&mut self, step: u16, from: u32) {
         let declared = self.run.declared(step);
         let opening = match &declared.kind {
-            Kind::Do { action, with } => self.opening_of(step, declared, action, with, from),
+            Kind::Do { with, .. } | Kind::Playbook { with, .. } => {
+                self.opening_of(step, declared, with, from)
+            }
             Kind::Notify { to, severity, text } => self.messages(declared, to, severity.as_ref(), text, from),
             _ => Err("it has no tasks".into()),
         };
@@ -123,13 +126,18 @@ impl Plan<'_> {
         &self,
         step: u16,
         declared: &Step,
-        action: &str,
         with: &std::collections::BTreeMap<String, Template>,
         from: u32,
     ) -> Result<Opening, String> {
         match self.run.undoes(step) {
             Some(of) => self.undo_opening(step, of, from),
-            None => self.opening(step, declared, action, with, from),
+            None => self.opening(
+                step,
+                declared,
+                Work::of(self.state, self.run, declared)?,
+                with,
+                from,
+            ),
         }
     }
 
@@ -182,12 +190,10 @@ impl Plan<'_> {
         &self,
         step: u16,
         declared: &Step,
-        action_name: &str,
+        work: Work,
         with: &std::collections::BTreeMap<String, Template>,
         from: u32,
     ) -> Result<Opening, String> {
-        let action = catalogue::find(action_name)
-            .ok_or_else(|| format!("action: the leader has no action {action_name}"))?;
         let mut sources = Sources::default();
         sources.add(declared.when.as_ref().filter(|_| declared.when_per_task));
         with.values().for_each(|t| sources.add_template(t));
@@ -219,23 +225,18 @@ impl Plan<'_> {
         let parameters = if own || total == 0 {
             None
         } else {
-            Some(parameters(&scope, with, action).map_err(|e| format!("{}: {}", e.code, e.message))?)
+            Some(parameters(&scope, with, work).map_err(|e| format!("{}: {}", e.code, e.message))?)
         };
         let shared = Shared {
             total: total as u32,
             set: set.to_owned(),
-            impact: action.impact,
-            urgent: action.urgent,
-            attempt_ms: match (declared.timeout.attempt_ms, action.default_timeout_ms) {
-                (Some(ms), _) => ms,
-                (None, 0) => ATTEMPT_MS_DEFAULT,
-                (None, ms) => ms,
-            },
+            impact: work.impact(),
+            urgent: work.is_urgent(),
+            attempt_ms: declared.timeout.attempt_ms.unwrap_or_else(|| work.attempt_ms()),
             parameters,
         };
         let until = groups::group_end(&declared.strategy, shared.total, from);
-        let on_host =
-            |host| self.new_task(declared, &scope, &sources, with, action, own, (hosts, host, None));
+        let on_host = |host| self.new_task(declared, &scope, &sources, with, work, own, (hosts, host, None));
         let tasks = match items {
             Items::Once => NewTasks::Hosts { count: 1 },
             Items::Hosts if declared.follows() => {
@@ -253,7 +254,7 @@ impl Plan<'_> {
                             &scope,
                             &sources,
                             with,
-                            action,
+                            work,
                             own,
                             (hosts, *host, Some(value)),
                         )
@@ -394,7 +395,7 @@ impl Plan<'_> {
         base: &Scope<'_>,
         sources: &Sources<'_>,
         with: &std::collections::BTreeMap<String, Template>,
-        action: &catalogue::Action,
+        work: Work,
         own: bool,
         (hosts, host, item): (&[AgentId], u32, Option<&Value>),
     ) -> NewTask {
@@ -427,7 +428,7 @@ impl Plan<'_> {
                     message: why.to_string(),
                 }));
             }
-            Some(Ok(true)) | None => match parameters(&scope, with, action) {
+            Some(Ok(true)) | None => match parameters(&scope, with, work) {
                 Ok(text) => task.parameters = Some(text),
                 Err(why) => task.born = Some(Born::Failed(why)),
             },
@@ -502,19 +503,15 @@ impl Gated {
 pub(super) fn parameters(
     scope: &Scope<'_>,
     with: &std::collections::BTreeMap<String, Template>,
-    action: &catalogue::Action,
+    work: Work,
 ) -> Result<Arc<str>, TaskError> {
     let error = |code: &str, message: String| TaskError {
         code: code.into(),
         message,
     };
     let value = rendered(scope, with).map_err(|why| error("expression", why))?;
-    let problems = action.check_parameters(&value);
-    if !problems.is_empty() {
-        return Err(error(
-            "parameters",
-            format!("{}: {}", action.name, problems.join("; ")),
-        ));
+    if let Some(problems) = work.problems(&value) {
+        return Err(error("parameters", problems));
     }
     let text = canonical_json(&value);
     if text.len() > PARAMETERS_BYTES_MAX {

@@ -12,9 +12,10 @@ use super::decision::{Born, Decision, NewTask, NewTasks, NewUndo};
 use super::open::{Opening, parameters};
 use super::run::Plan;
 use super::scope::{Sources, parsed};
+use super::work::Work;
 use crate::command::TaskError;
 use crate::id::AgentId;
-use crate::limits::{ATTEMPT_MS_DEFAULT, RUN_STEPS_MAX};
+use crate::limits::RUN_STEPS_MAX;
 use crate::state::steps::Shared;
 use crate::state::undo::{Did, has_done};
 use crate::state::{Run, State, StepStatus};
@@ -259,10 +260,7 @@ impl Plan<'_> {
             set: if called { String::new() } else { undone.set.clone() },
             impact: action.impact,
             urgent: action.urgent,
-            attempt_ms: match action.default_timeout_ms {
-                0 => ATTEMPT_MS_DEFAULT,
-                ms => ms,
-            },
+            attempt_ms: Work::Action(action).attempt_ms(),
             parameters: None,
         };
         let parameters = self.all_parameters(of, &items, &with);
@@ -328,7 +326,7 @@ impl Plan<'_> {
             }
             let output = undone.output.as_ref().map_or(Value::Null, |text| parsed(text));
             scope.bind("output", &output);
-            parameters(&scope, &with.with, action)
+            parameters(&scope, &with.with, Work::Action(action))
         };
         items.iter().map(of_item).collect()
     }

@@ -105,9 +105,12 @@ impl State {
         let Some(run) = self.runs.get(run) else {
             return Vec::new();
         };
-        let steps = run.steps.iter().enumerate();
+        // Runs that begin runs are no calls to others: see [`State::children_wanted`].
+        let steps = (0u16..)
+            .zip(&run.steps)
+            .filter(|(step, _)| !run.begins_run(*step));
         steps
-            .flat_map(|(step, state)| state.calls.iter().map(move |item| (step as u16, *item)))
+            .flat_map(|(step, state)| state.calls.iter().map(move |item| (step, *item)))
             .filter_map(|(step, item)| assignment_of(run, run.key(step, item), run.task(step, item)))
             .collect()
     }
@@ -118,7 +121,7 @@ impl State {
     }
 }
 
-fn assignment_of(run: &Run, key: TaskKey, task: &Task) -> Option<Assignment> {
+pub(crate) fn assignment_of(run: &Run, key: TaskKey, task: &Task) -> Option<Assignment> {
     if !matches!(task.status, TaskStatus::Assigned | TaskStatus::Started) {
         return None;
     }

@@ -51,11 +51,16 @@ impl State {
             .filter(move |run| run.manifest().playbook == playbook && run.claims.key == claims.key)
     }
 
-    /// That a run may become active with these claims.
+    /// That a run may become active with these claims. `line`: the runs that are not in its way, as those above it.
     ///
     /// # Errors
     /// Names the run that is in its way.
-    pub(super) fn check_claims(&self, manifest: &Manifest, claims: &Claims) -> Result<(), Refusal> {
+    pub(super) fn check_claims(
+        &self,
+        manifest: &Manifest,
+        claims: &Claims,
+        line: &BTreeSet<RunId>,
+    ) -> Result<(), Refusal> {
         within(
             "bytes of the key of limits.concurrency",
             claims.key.as_ref().map_or(0, String::len),
@@ -63,7 +68,9 @@ impl State {
         )?;
         within("values of limits.lock", claims.locked.len(), RUN_TARGETS_MAX)?;
         if let Some(limit) = &manifest.limits.concurrency {
-            let mut rivals = self.rivals(&manifest.playbook, claims);
+            let mut rivals = self
+                .rivals(&manifest.playbook, claims)
+                .filter(|run| !line.contains(&run.id));
             let first = rivals.next();
             let count = rivals.count() + usize::from(first.is_some());
             if let Some(first) = first.filter(|_| count >= limit.max as usize) {
@@ -77,7 +84,7 @@ impl State {
                 )));
             }
         }
-        for run in self.active_runs() {
+        for run in self.active_runs().filter(|run| !line.contains(&run.id)) {
             if let Some(value) = run.claims.locked.intersection(&claims.locked).next() {
                 return Err(Refusal::State(format!(
                     "{value} is locked by run {} of playbook {}: wait for its end, or leave it out",
@@ -92,7 +99,13 @@ impl State {
     /// That a run that is over may go on.
     pub(super) fn check_claims_again(&self, id: RunId) -> Result<(), Refusal> {
         match self.runs.get(&id) {
-            Some(run) => self.check_claims(run.manifest(), &run.claims),
+            Some(run) => {
+                // Those below it may go on, or have been begun again, without it.
+                let below = |other: &&Run| self.line_of(other.id).contains(&id);
+                let mut line = self.line_of(id);
+                line.extend(self.active_runs().filter(below).map(|other| other.id));
+                self.check_claims(run.manifest(), &run.claims, &line)
+            }
             None => Ok(()),
         }
     }

@@ -19,6 +19,7 @@ use crate::error::Refusal;
 use crate::id::{AgentId, RunId, TaskKey};
 use crate::limits::{ACTIVE_RUNS_MAX, MESSAGE_BYTES_MAX};
 use crate::state::agents::Agents;
+use crate::state::children::Cascade;
 use crate::state::enrolment::{not_found, within};
 use crate::state::life::error;
 use crate::state::outbox::Around;
@@ -210,12 +211,16 @@ impl Run {
     }
 
     /// The task's clock stands still: it is in no agent's hands, and the run is paused.
-    pub(crate) fn stands_still(&self, task: &Task) -> bool {
-        self.paused_at.is_some() && matches!(task.status, TaskStatus::Waiting | TaskStatus::Backoff)
+    pub(crate) fn stands_still(&self, step: u16, item: u32) -> bool {
+        let status = self.task(step, item).status;
+        // The run that it began is paused too.
+        let in_a_run = status == TaskStatus::Started && self.begins_run(step);
+        self.paused_at.is_some() && (in_a_run || matches!(status, TaskStatus::Waiting | TaskStatus::Backoff))
     }
 
-    fn pause(&mut self, around: &mut Around<'_>) {
+    pub(super) fn pause(&mut self, around: &mut Around<'_>) {
         self.paused_at = Some(around.now);
+        around.out.cascade.push(Cascade::Pause(self.id));
         for (timer, at) in self.still() {
             around.timers.change(timer, Some(at), None);
         }
@@ -225,6 +230,7 @@ impl Run {
     /// The run's clock goes on; nothing, if it does.
     pub(super) fn resume(&mut self, around: &mut Around<'_>) {
         let Some(since) = self.paused_at else { return };
+        around.out.cascade.push(Cascade::Resume(self.id, since));
         let lost_ms = around.now.0 - since.0;
         for step in 0..self.steps.len() as u16 {
             let state = &mut self.steps[usize::from(step)];
@@ -232,7 +238,7 @@ impl Run {
                 state.due_at = state.due_at.map(|at| at.plus_ms(lost_ms));
             }
             for item in 0..state.tasks.len() as u32 {
-                if !self.stands_still(self.task(step, item)) {
+                if !self.stands_still(step, item) {
                     continue;
                 }
                 let task = self.task_mut(step, item);
@@ -264,9 +270,9 @@ impl Run {
             if let Some(at) = state.due_at.filter(|_| state.is_timed()) {
                 all.push((Timer::Step(self.id, step), at));
             }
-            for (item, task) in state.tasks.iter().enumerate() {
-                if let Some(at) = task.wake.filter(|_| self.stands_still(task)) {
-                    all.push((Timer::Task(self.key(step, item as u32)), at));
+            for (item, task) in (0u32..).zip(&state.tasks) {
+                if let Some(at) = task.wake.filter(|_| self.stands_still(step, item)) {
+                    all.push((Timer::Task(self.key(step, item)), at));
                 }
             }
         }

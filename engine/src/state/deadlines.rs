@@ -158,7 +158,7 @@ impl Run {
 
     pub(super) fn wake_at(&mut self, step: u16, item: u32, at: Option<Timestamp>, around: &mut Around<'_>) {
         let key = self.key(step, item);
-        let still = self.stands_still(self.task(step, item));
+        let still = self.stands_still(step, item);
         let task = self.task_mut(step, item);
         let before = std::mem::replace(&mut task.wake, at);
         around

@@ -54,11 +54,12 @@ impl State {
         self.record(turn, "step.end", id.to_string(), &detail);
     }
 
-    fn run_ended(&mut self, id: RunId, turn: &Turn<'_>) {
+    fn run_ended(&mut self, id: RunId, turn: &mut Turn<'_>) {
         self.runs.finish(id);
         let Some(run) = self.runs.get(&id) else { return };
         let detail = json!({"status": run.status.as_str(), "reason": run.reason});
         self.record(turn, "run.end", id.to_string(), &detail);
+        self.child_ended(id, turn);
     }
 }
 

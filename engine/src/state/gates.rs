@@ -17,7 +17,7 @@ use crate::error::{AnswerRefusal, Refusal};
 use crate::hash::Bound;
 use crate::id::{ApprovalId, Digest};
 use crate::limits::{APPROVAL_MS_MAX, MESSAGE_BYTES_MAX};
-use crate::plan::gate::why_two;
+use crate::plan::gate::{why_two, why_two_of_run};
 use crate::plan::is_critical;
 use crate::state::approvals::{Answer, Approval, ApprovalStatus, Question, push_item};
 use crate::state::audit::TaskEvent;
@@ -250,8 +250,17 @@ impl Run {
     fn needs_two(&self, step: u16, items: &[(u32, u32)], around: &Around<'_>) -> Option<String> {
         let impact = self.steps[usize::from(step)].shared.as_ref()?.impact;
         let each = items.iter().flat_map(|&(first, last)| first..=last);
+        if self.begins_run(step) {
+            return why_two_of_run(impact);
+        }
         let hosts: BTreeSet<_> = each.filter_map(|item| self.agent_of(step, item)).collect();
-        why_two(impact, hosts.len(), around.agents.len(), || {
+        // Of runs that are begun alike each is asked about by itself, and together they are what they are.
+        let alike = self.parent.map_or(1, |parent| parent.alike as usize);
+        let count = hosts
+            .len()
+            .saturating_mul(alike)
+            .min(hosts.len().max(around.agents.len()));
+        why_two(impact, count, around.agents.len(), || {
             hosts
                 .iter()
                 .filter_map(|id| around.agents.get(id))

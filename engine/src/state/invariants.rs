@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::limits::DEPTH_MAX;
 use crate::snapshot::SnapshotError;
 use crate::state::State;
 use crate::state::approvals::ApprovalStatus;
@@ -74,12 +75,26 @@ impl State {
                         task.token > 0 || task.attempt <= step.attempts_before,
                         "{at}: an attempt has a token"
                     );
+                    let begins_run = run.begins_run(number as u16) && task.status == TaskStatus::Started;
+                    let ends_with_run = begins_run && task.stop.is_some();
                     assert!(
                         task.wake.is_some()
                             == (!task.status.is_end()
+                                && !ends_with_run
                                 && !matches!(task.status, TaskStatus::Judging | TaskStatus::Gated)),
                         "{at}: what can wait for ever has a deadline"
                     );
+                    if begins_run {
+                        let child = self.child_of(&run.attempt(number as u16, item as u32));
+                        assert!(
+                            child.is_none_or(|child| !child.status.is_end()),
+                            "{at}: it ends when its run does"
+                        );
+                        assert!(
+                            child.is_some() || task.stop.is_none(),
+                            "{at}: only a run that was begun is waited for"
+                        );
+                    }
                     assert!(
                         task.token > 0 || !task.status.in_flight(),
                         "{at}: what is handed out is an attempt"
@@ -88,6 +103,7 @@ impl State {
             }
         }
         self.check_approvals();
+        self.check_children();
         for agent in self.agents.iter() {
             assert!(
                 agent.revoked.is_none() || agent.session.is_none(),
@@ -100,6 +116,36 @@ impl State {
                 token.used() <= token.uses,
                 "token {}: not used more often than it may be",
                 token.id
+            );
+        }
+    }
+
+    /// The tree of runs is one: each has a parent that is there, one level above it.
+    fn check_children(&self) {
+        for run in self.runs.iter() {
+            let Some(parent) = &run.parent else { continue };
+            let at = format!("run {}", run.id);
+            let task = parent.attempt.task;
+            let above = self.runs.get(&task.run).expect("runs are kept");
+            let depth = above.parent.map_or(0, |above| above.depth);
+            assert_eq!(
+                parent.depth,
+                depth + 1,
+                "{at}: it is one level below the run that began it"
+            );
+            assert!(parent.depth + parent.below <= DEPTH_MAX, "{at}: the tree ends");
+            assert!(
+                above.begins_run(task.step),
+                "{at}: it is of a step that begins runs"
+            );
+            assert_eq!(
+                run.requester, above.requester,
+                "{at}: it is done for whom the first one is"
+            );
+            assert_eq!(
+                self.child_of(&parent.attempt).map(|child| child.id),
+                Some(run.id),
+                "{at}: an attempt begins one run"
             );
         }
     }

@@ -11,6 +11,7 @@ use crate::id::{AgentId, TaskKey};
 use crate::limits::{MESSAGE_BYTES_MAX, OUTPUT_BYTES_MAX, STOP_GRACE_MS};
 use crate::state::agents::{Agent, Agents};
 use crate::state::audit::TaskEvent;
+use crate::state::children::Cascade;
 use crate::state::outbox::Around;
 use crate::state::runs::{Run, RunStatus};
 use crate::state::tasks::{Stop, Task, TaskStatus};
@@ -304,7 +305,16 @@ impl Run {
         }
         task.stop = Some(stop);
         let attempt = task.attempt;
-        self.wake_at(step, item, Some(around.now.plus_ms(STOP_GRACE_MS)), around);
+        let by = match self.begins_run(step) {
+            // Its run ends it, which has deadlines of its own.
+            true => {
+                let attempt = self.attempt(step, item);
+                around.out.cascade.push(Cascade::Stop(attempt, stop));
+                None
+            }
+            false => Some(around.now.plus_ms(STOP_GRACE_MS)),
+        };
+        self.wake_at(step, item, by, around);
         self.tell_agent(step, item, around);
         around.events.push(
             self.id,

@@ -4,6 +4,7 @@ pub mod agents;
 pub mod approvals;
 pub mod assignments;
 pub mod audit;
+pub mod children;
 pub mod claims;
 mod control;
 mod deadlines;
@@ -15,7 +16,7 @@ mod follow;
 mod gates;
 pub(crate) mod groups;
 mod invariants;
-mod life;
+pub(crate) mod life;
 pub mod nodes;
 mod outbox;
 pub mod playbooks;
@@ -122,6 +123,7 @@ impl State {
                 self.audit_refusal(&envelope.command, &refusal, &turn);
                 Reply::Refused(refusal)
             });
+        self.cascade(&mut turn);
         if let Some((id, fingerprint)) = asked {
             self.dedup.remember(id, fingerprint, reply.clone());
         }
@@ -171,6 +173,7 @@ impl State {
                 facts,
             } => Ok(self.sessions(*node, opened, closed, facts, turn)),
             Command::StartRun(start) => self.start_run(start, turn),
+            Command::StartChild(child) => self.start_child(child, turn),
             Command::CancelRun { run, reason } => self.cancel_run(*run, reason, turn),
             Command::CancelAndRollBack { run, reason } => self.cancel_and_roll_back(*run, reason, turn),
             Command::RollbackRun {

@@ -7,6 +7,7 @@ use crate::id::{AgentId, RunId};
 use crate::state::agents::Agents;
 use crate::state::approvals::Approvals;
 use crate::state::audit::TaskEvents;
+use crate::state::children::Cascade;
 use crate::state::timers::Timers;
 use crate::time::Timestamp;
 
@@ -19,6 +20,8 @@ pub(crate) struct Outbox {
     pub approvals: bool,
     pub presence: bool,
     pub others: Vec<Effect>,
+    /// What is still to be told to the runs that others began; nothing of it is left when the apply is over.
+    pub cascade: Vec<Cascade>,
 }
 
 impl Outbox {

@@ -32,6 +32,9 @@ impl State {
         let answers = ended
             .iter()
             .map(|call| {
+                if let Some(child) = self.child_of(&call.key) {
+                    return Some(format!("run {}, which it began, says how it ends", child.id));
+                }
                 self.with_run(call.key.task.run, turn, |run, around| run.take_call(call, around))
                     .unwrap_or_else(|| Err("there is no such run".into()))
                     .err()

@@ -9,6 +9,7 @@ use crate::error::Refusal;
 use crate::id::{AgentId, Digest, RunId};
 use crate::limits::{ACTIVE_RUNS_MAX, CUSTODY_RECORDS_MAX, MESSAGE_BYTES_MAX, RUN_TARGETS_MAX, STEPS_MAX};
 use crate::plan::hash::Frozen;
+use crate::state::children::{Cascade, Parent};
 use crate::state::enrolment::{not_found, within};
 use crate::state::outbox::Around;
 use crate::state::runs::{Run, RunStatus};
@@ -16,10 +17,26 @@ use crate::state::steps::{StepState, StepStatus};
 use crate::state::timers::Timer;
 use crate::state::undo::Undo;
 use crate::state::{State, Turn};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl State {
     pub(super) fn start_run(&mut self, start: &StartRun, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        let requester = match turn.actor {
+            Actor::Operator(id) => id.clone(),
+            other => other.to_string(),
+        };
+        self.begin_run(start, requester, None, turn)
+    }
+
+    /// Starts a run on somebody's behalf; `parent`: what began it, if that is a step of another one.
+    pub(super) fn begin_run(
+        &mut self,
+        start: &StartRun,
+        requester: String,
+        parent: Option<Parent>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Reply, Refusal> {
         if self.runs.get(&start.run).is_some() {
             return Err(Refusal::Exists {
                 what: "run".into(),
@@ -84,7 +101,8 @@ impl State {
             }
         }
         let plan_hash = self.plan_hash(start)?;
-        self.check_claims(manifest, &start.claims)?;
+        let line = parent.map_or_else(BTreeSet::new, |parent| self.line_of(parent.attempt.task.run));
+        self.check_claims(manifest, &start.claims, &line)?;
         let deadline = manifest.limits.timeout_ms.map(|ms| self.now.plus_ms(ms));
         let counts: Vec<_> = start
             .targets
@@ -98,16 +116,21 @@ impl State {
         if let Some(plan) = plan_hash {
             detail["plan"] = json!(plan);
         }
+        if let Some(parent) = parent {
+            let attempt = parent.attempt;
+            let above = self.known_run(attempt.task.run)?;
+            detail["parent"] = json!({
+                "run": above.id, "step": above.declared(attempt.task.step).name, "item": attempt.task.item,
+                "attempt": attempt.attempt,
+            });
+        }
         let manifest = self.runs.store_manifest(start.manifest_hash, manifest);
         self.runs.insert(Run {
             id: start.run,
             manifest,
             manifest_hash: start.manifest_hash,
             plan_hash,
-            requester: match turn.actor {
-                Actor::Operator(id) => id.clone(),
-                other => other.to_string(),
-            },
+            requester,
             inputs: Arc::new(sorted(&start.inputs)),
             targets: start.targets.clone(),
             config: Arc::new(sorted(&start.config)),
@@ -126,6 +149,7 @@ impl State {
             trimmed: false,
             paused_at: None,
             reopened_at: 0,
+            parent,
             claims: start.claims.clone(),
         });
         self.timers.change(Timer::Run(start.run), None, deadline);
@@ -184,8 +208,12 @@ impl State {
         within("bytes of the reason", reason.len(), MESSAGE_BYTES_MAX)?;
         let run = self.known_run(id)?;
         if run.status.is_end() {
+            let mut all = self.children(id).filter(|child| !child.status.is_end());
+            let goes_on = all.next().map_or(String::new(), |child| {
+                format!("; run {}, which it began, goes on: cancel that one", child.id)
+            });
             return Err(Refusal::State(format!(
-                "run {id} is over: {}",
+                "run {id} is over: {}{goes_on}",
                 run.status.as_str()
             )));
         }
@@ -249,6 +277,7 @@ impl Run {
                 _ => {}
             }
         }
+        around.out.cascade.push(Cascade::Cancel(self.id));
         self.touch(around);
     }
 

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::command::TaskError;
-use crate::id::{AgentId, Digest, RunId, TaskKey};
+use crate::id::{AgentId, AttemptKey, Digest, RunId, TaskKey};
 use crate::limits::{CALLS_PARALLEL_DEFAULT, FINISHED_TASK_BYTES_MAX};
+use crate::state::children::Parent;
 use crate::state::claims::Claims;
 use crate::state::steps::{StepState, StepStatus};
 use crate::state::tasks::Task;
@@ -110,6 +111,9 @@ pub struct Run {
     /// The log index at which people last changed an end: decisions drawn before are stale.
     #[serde(default)]
     pub(crate) reopened_at: u64,
+    /// The step of another run that began it; None: people did, or an event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// What no other run may hold while this one is active.
     #[serde(default, skip_serializing_if = "Claims::is_nothing")]
     pub claims: Claims,
@@ -217,12 +221,13 @@ impl Run {
         usize::from(step) >= self.manifest.steps.len()
     }
 
-    /// The word of the language for what it does, and the action of a `do`.
+    /// The word of the language for what it does, and the action of a `do` or the name of a playbook.
     pub fn kind(&self, step: u16) -> (&'static str, Option<&str>) {
         let kind = &self.declared(step).kind;
         match kind {
             Kind::Do { action, .. } => (kind.name(), Some(action)),
             Kind::Notify { .. } => (kind.name(), Some(NOTIFY)),
+            Kind::Playbook { name, .. } => (kind.name(), Some(name)),
             _ => (kind.name(), None),
         }
     }
@@ -281,6 +286,8 @@ pub struct Runs {
     pub(crate) finished: VecDeque<RunId>,
     /// Derived: what those hold, bytes.
     finished_bytes: usize,
+    /// Derived: the runs that attempts began.
+    pub(crate) children: BTreeMap<AttemptKey, RunId>,
 }
 
 impl Runs {
@@ -335,6 +342,9 @@ impl Runs {
     pub(crate) fn insert(&mut self, run: Run) {
         if !run.status.is_end() {
             self.active.insert(run.id);
+        }
+        if let Some(parent) = &run.parent {
+            self.children.insert(parent.attempt, run.id);
         }
         self.by_id.insert(run.id, run);
     }

@@ -21,6 +21,7 @@ use crate::id::RunId;
 use crate::limits::{ACTIVE_RUNS_MAX, MESSAGE_BYTES_MAX, RUN_STEPS_MAX};
 use crate::planner::NewUndo;
 use crate::state::approvals::push_item;
+use crate::state::children::Cascade;
 use crate::state::enrolment::within;
 use crate::state::outbox::Around;
 use crate::state::runs::{Run, RunStatus};
@@ -129,6 +130,8 @@ impl State {
         self.with_run(id, turn, |run, around| {
             run.want_undone(by);
             run.cancel(reason, around);
+            // It may have been cancelled before, and its children with it.
+            around.out.cascade.push(Cascade::Cancel(id));
             run.touch(around);
         });
         let detail = json!({"reason": reason, "rollback": true});
@@ -257,7 +260,7 @@ impl Run {
         self.undo.steps.iter().all(of_main) && ranges.iter().all(there) && ranges.windows(2).all(apart)
     }
 
-    fn want_undone(&mut self, by: Option<String>) {
+    pub(super) fn want_undone(&mut self, by: Option<String>) {
         self.undo.wanted = true;
         self.undo.asked_by = by.or_else(|| Some(self.requester.clone()));
     }

@@ -2,6 +2,7 @@
 //! planner runs after every command, as it does in a coordinator.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+mod children;
 mod explain;
 mod plan;
 mod show;
@@ -47,6 +48,12 @@ pub struct World {
     actor: Actor,
     /// The plan that was last shown.
     shown: Option<Digest>,
+    /// The leader begins the runs that steps ask for, as it plans.
+    pub begins: bool,
+    /// How many it has begun, or tried to.
+    children: u32,
+    /// What was drawn of them and not proposed yet.
+    drawn_children: Vec<(AttemptKey, Command)>,
 }
 
 impl World {
@@ -66,6 +73,9 @@ impl World {
             request: None,
             actor: Actor::Operator("alice".into()),
             shown: None,
+            begins: true,
+            children: 0,
+            drawn_children: Vec::new(),
         }
     }
 
@@ -172,6 +182,9 @@ impl World {
             assert!(round < 1_000, "the planner comes to rest");
             let commands = self.planner.plan(&self.state, Timestamp(self.now));
             if commands.is_empty() {
+                if self.begins && self.begin_children() {
+                    continue;
+                }
                 return;
             }
             for command in commands {
@@ -276,11 +289,21 @@ impl World {
             "as" => self.actor = Actor::Operator(plain[0].into()),
             "leader" => {
                 self.leader = plain[0] == "on";
+                // What it drew and did not propose is lost with it.
+                self.drawn_children.clear();
                 if self.leader {
                     self.planner = Planner::new(&self.state);
                     self.plan();
                 }
             }
+            "begins" => {
+                self.begins = plain[0] == "on";
+                if self.leader {
+                    self.plan();
+                }
+            }
+            "draw" => self.draw_child(plain[0], plain[1]),
+            "propose" => self.propose_drawn(),
             "request" => self.request = Some(RequestId(uuid(plain[0]))),
             "bootstrap" => {
                 let nodes = (1..=3)

@@ -17,7 +17,8 @@ impl World {
         let manifest = self.playbooks[playbook].clone();
         let inputs = playbook::bind_inputs(&manifest, &self.inputs).expect("good inputs");
         let named = playbook::named_hosts(&manifest, &inputs, &json!({}));
-        let ground = Ground::of(&self.state, named.as_ref(), None);
+        let ground = Ground::of(&self.state, named.as_ref(), &Default::default())
+            .with_playbooks(&self.state, &manifest);
         draw(manifest, inputs, json!({}), &ground, "alice")
     }
 

@@ -44,6 +44,47 @@ impl World {
                     }
                 }
             }
+            // The runs that steps began, and of which attempts.
+            "tree" => {
+                let mut runs: Vec<_> = self.state.runs_newest_first().collect();
+                runs.reverse();
+                for run in runs {
+                    let of = run.parent.map_or(String::new(), |parent| {
+                        let key = parent.attempt;
+                        format!(
+                            " of {}/{}#{} depth={} below={} alike={} from_results={}",
+                            short(key.task.run),
+                            key.task.item,
+                            key.attempt,
+                            parent.depth,
+                            parent.below,
+                            parent.alike,
+                            parent.from_results
+                        )
+                    });
+                    let below: Vec<_> = self.state.children(run.id).map(|child| short(child.id)).collect();
+                    let _ = writeln!(
+                        self.out,
+                        "  {} {} v{} {} by {}{of} began {below:?}",
+                        short(run.id),
+                        run.manifest().playbook,
+                        run.manifest().version,
+                        run.word(),
+                        run.requester
+                    );
+                }
+            }
+            "wanted" => {
+                let runs: Vec<_> = self.state.active_runs().map(|run| run.id).collect();
+                for call in runs.iter().flat_map(|run| self.state.children_wanted(run)) {
+                    let (item, attempt) = (call.key.task.item, call.key.attempt);
+                    let _ = writeln!(
+                        self.out,
+                        "  {}/{item}#{attempt} {} {}",
+                        call.step, call.action, call.parameters
+                    );
+                }
+            }
             "calls" => {
                 let runs: Vec<_> = self.state.active_runs().map(|run| run.id).collect();
                 for call in runs.iter().flat_map(|run| self.state.calls(run)) {

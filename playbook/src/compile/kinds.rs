@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use super::Compiler;
 use super::fields::{self, Fields};
 use super::template::Place as Where;
-use crate::manifest::{Field, Kind, Rule, ScoreRule, Template};
+use crate::manifest::{DEPTH_MAX, Field, Kind, Rule, ScoreRule, Template};
 use crate::nearest;
 use crate::problem::Place;
 use crate::yaml::{Data, Node};
 
-/// How deep sub-playbooks may be nested, at most.
-pub(super) const DEPTH_MAX: u32 = 16;
 /// How deep they may be nested when nothing is said.
 const DEPTH_DEFAULT: u32 = 4;
 /// Whom a message can be sent to.
@@ -70,7 +68,7 @@ impl Compiler {
             "notify" => self.notify(node, at)?,
             "wait_event" => self.wait_event(node, name)?,
             "playbook" => {
-                let (with, _) = self.with(fields.get("with").copied(), &step);
+                let (with, _) = self.with(fields.get("with").copied(), at);
                 self.sub_playbook(node, with)?
             }
             // A `loop` was unrolled before its steps are compiled.

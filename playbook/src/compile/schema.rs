@@ -348,7 +348,7 @@ fn step_field(field: &str) -> Value {
                 ),
                 "max_depth" => about(
                     "How deep playbooks may start each other.",
-                    count(kinds::DEPTH_MAX),
+                    count(crate::manifest::DEPTH_MAX),
                 ),
                 _ => missing("playbook", field),
             }),

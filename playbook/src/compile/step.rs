@@ -168,27 +168,28 @@ impl Compiler {
 
     /// Fields that mean nothing for this kind of step are a problem, never ignored.
     fn fits(&mut self, kind: &Kind, place: Place, over: &Over, fields: &Fields<'_>) {
-        let (what, tasks) = match kind {
-            Kind::Do { .. } => return,
-            Kind::Notify { .. } => ("notify", true),
-            Kind::Decide { .. } => ("decide", false),
-            Kind::Score { .. } => ("score", false),
-            Kind::Ask { .. } => ("ask", false),
-            Kind::WaitEvent { .. } => ("wait_event", false),
-            Kind::Playbook { .. } => ("playbook", false),
-        };
-        if !matches!(over, Over::Once) {
-            self.problem(
+        let what = kind.name();
+        match (kind, over) {
+            (Kind::Do { .. }, _) => return,
+            (_, Over::Once) | (Kind::Playbook { .. }, Over::ForEach { host: None, .. }) => {}
+            (Kind::Playbook { .. }, _) => self.problem(
+                "E0120",
+                place,
+                "a `playbook` runs on no host: what it starts has targets of its own",
+                "leave out `targets` and `host`, and go over the hosts with `foreach` where one is started for each",
+            ),
+            _ => self.problem(
                 "E0120",
                 place,
                 format!("a `{what}` happens once"),
                 "leave out `targets` and `foreach`",
-            );
+            ),
         }
-        let without: &[&str] = if tasks {
-            &["strategy", "gate", "expect", "compensate"]
-        } else {
-            &["strategy", "gate", "expect", "compensate", "retry", "timeout"]
+        let without: &[&str] = match kind {
+            // What its run did is undone by that run.
+            Kind::Playbook { .. } => &["compensate"],
+            Kind::Notify { .. } => &["strategy", "gate", "expect", "compensate"],
+            _ => &["strategy", "gate", "expect", "compensate", "retry", "timeout"],
         };
         for field in without {
             if let Some(node) = fields.get(field) {

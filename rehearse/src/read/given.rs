@@ -44,7 +44,7 @@ pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case:
                 continue;
             };
             let action = action_of(step);
-            if action.is_none() && !matches!(step.kind, Kind::Notify { .. }) {
+            if action.is_none() && !matches!(step.kind, Kind::Notify { .. } | Kind::Playbook { .. }) {
                 let what = format!(
                     "`{}` does `{}`: it asks no host and no system",
                     step.name,

@@ -1,5 +1,7 @@
 //! Plans: compiled, bound, resolved and frozen over a copy of the state, away from the threads that answer.
 
+use std::collections::BTreeSet;
+
 use engine::id::RequestId;
 use engine::plan::{Ground, Plan, PlanError, draw};
 use engine::{Refusal, Reply};
@@ -62,10 +64,10 @@ impl Operators {
             .control
             .query(|state| {
                 let started = match request.and_then(|request| state.answer_to(&request)) {
-                    Some(Reply::RunStarted { run }) => Some(*run),
-                    _ => None,
+                    Some(Reply::RunStarted { run }) => BTreeSet::from([*run]),
+                    _ => BTreeSet::new(),
                 };
-                Ground::of(state, named.as_ref(), started)
+                Ground::of(state, named.as_ref(), &started).with_playbooks(state, &bound.manifest)
             })
             .await?;
         apart(move || {
