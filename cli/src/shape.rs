@@ -48,6 +48,22 @@ pub fn run(run: &v1::Run) -> Value {
         "inputs": parsed(&run.inputs_json), "outputs": parsed(&run.outputs_json),
         "targets": targets(&run.targets), "steps": run.steps.iter().map(step).collect::<Vec<_>>(),
         "waits": run.waits.iter().map(approval).collect::<Vec<_>>(),
+        "parent": run.parent.as_ref().map(parent),
+        "children": run.children.iter().map(child).collect::<Vec<_>>(), "children_total": run.children_total,
+    })
+}
+
+fn parent(parent: &v1::ParentRun) -> Value {
+    json!({
+        "run_id": parent.run_id, "step": parent.step, "item": parent.item, "attempt": parent.attempt,
+        "depth": parent.depth,
+    })
+}
+
+fn child(child: &v1::ChildRun) -> Value {
+    json!({
+        "run_id": child.run_id, "step": child.step, "item": child.item, "attempt": child.attempt,
+        "playbook": child.playbook, "version": child.version, "status": child.status,
     })
 }
 
@@ -106,6 +122,9 @@ fn planned_step(step: &v1::PlannedStep) -> Value {
         "impact": step.impact, "runs_on": step.runs_on, "target_set": step.target_set, "tasks": step.tasks,
         "when": step.when, "parameters": parsed(&step.parameters_json),
         "gate": step.gate.as_ref().map(planned_gate), "undo": step.undo, "undo_action": step.undo_action,
+        "starts": step.starts.as_ref().map(|starts| json!({
+            "playbook": starts.playbook, "version": starts.version, "found": starts.found, "wait": starts.wait,
+        })),
     })
 }
 
@@ -141,7 +160,7 @@ pub fn task(task: &v1::Task) -> Value {
         "step": task.step, "item": task.item, "item_value": parsed(&task.item_json), "agent_id": task.agent_id,
         "action": task.action, "impact": task.impact, "status": task.status, "attempts": task.attempts,
         "token": task.token, "output": parsed(&task.output_json), "error": error,
-        "started_at_ms": task.started_at_ms, "ended_at_ms": task.ended_at_ms,
+        "started_at_ms": task.started_at_ms, "ended_at_ms": task.ended_at_ms, "run_ids": task.run_ids,
     })
 }
 

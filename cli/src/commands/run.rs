@@ -152,13 +152,19 @@ async fn list(out: Output, client: &mut Client, limit: u32, active_only: bool) -
                 run.requester.clone(),
                 moment(run.created_at_ms),
                 moment(run.ended_at_ms),
+                run.parent
+                    .as_ref()
+                    .map(|parent| parent.run_id.clone())
+                    .unwrap_or_default(),
                 run.reason.clone(),
             ]
         })
         .collect();
     let items: Vec<_> = runs.iter().map(shape::run).collect();
     out.list(
-        &["id", "playbook", "status", "by", "started", "ended", "reason"],
+        &[
+            "id", "playbook", "status", "by", "started", "ended", "begun by", "reason",
+        ],
         &rows,
         &items,
     )?;
@@ -192,6 +198,7 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
         ("rollback", run.rollback.clone()),
         ("not undone", run.not_undone.join(", ")),
         ("by", run.requester.clone()),
+        ("begun by", run.parent.as_ref().map(begun_by).unwrap_or_default()),
         ("started", moment(run.created_at_ms)),
         ("ended", moment(run.ended_at_ms)),
         ("manifest", run.manifest_sha256.clone()),
@@ -230,6 +237,18 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
         text.push_str(&clean(&super::approval::line(approval)));
         text.push('\n');
     }
+    if !run.children.is_empty() {
+        let rows: Vec<Vec<String>> = run.children.iter().map(child_row).collect();
+        text.push('\n');
+        text.push_str(&out.table(
+            &["began run", "playbook", "status", "step", "item", "attempt"],
+            &rows,
+        ));
+        let more = run.children_total as usize - run.children.len().min(run.children_total as usize);
+        if more > 0 {
+            text.push_str(&format!("and {more} more\n"));
+        }
+    }
     if with_tasks {
         let rows: Vec<Vec<String>> = tasks.iter().map(task_row).collect();
         text.push('\n');
@@ -241,6 +260,25 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
     }
     out.one(&text, &value)?;
     Ok(exit_codes::OK)
+}
+
+/// The step of another run that began it.
+fn begun_by(parent: &v1::ParentRun) -> String {
+    format!(
+        "run {}, step {}, item {}, attempt {}",
+        parent.run_id, parent.step, parent.item, parent.attempt
+    )
+}
+
+fn child_row(child: &v1::ChildRun) -> Vec<String> {
+    vec![
+        child.run_id.clone(),
+        format!("{} v{}", child.playbook, child.version),
+        child.status.clone(),
+        child.step.clone(),
+        child.item.to_string(),
+        child.attempt.to_string(),
+    ]
 }
 
 fn task_row(task: &v1::Task) -> Vec<String> {

@@ -187,7 +187,14 @@ fn what(verb: &str, detail: &Value, places: &Places) -> String {
     };
     let approval = text("approval");
     match verb {
-        "run.start" => format!("started {} v{}", text("playbook"), text("version")),
+        "run.start" => {
+            let parent = &detail["parent"];
+            let of = match (parent["run"].as_str(), parent["step"].as_str()) {
+                (Some(run), Some(step)) => format!(" for step {step} of run {run}"),
+                _ => String::new(),
+            };
+            format!("started {} v{}{of}", text("playbook"), text("version"))
+        }
         "run.cancel" => format!("cancelled the run{}", because("reason")),
         "run.pause" => format!("paused the run{}", because("reason")),
         "run.resume" => "let the run go on".to_owned(),
@@ -203,6 +210,12 @@ fn what(verb: &str, detail: &Value, places: &Places) -> String {
         "task.stop" => format!("{on}: told to stop{attempt}{}", because("reason")),
         "task.retry" => format!("{on}: to be tried again{attempt}{}", because("code")),
         "task.end" => format!("{on}: {}{attempt}{}", text("status"), because("code")),
+        "task.run" => format!(
+            "{on}: began run {}, {} v{}{attempt}",
+            text("run"),
+            text("playbook"),
+            text("version")
+        ),
         "task.late" => format!("{on}: said {} when it was over{attempt}", text("said")),
         "task.settle" => format!("{on}: settled as {}{}", text("as"), because("reason")),
         "approval.ask" => format!("approval {approval} asked of {}", names(&detail["roles"])),

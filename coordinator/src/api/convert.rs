@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine::command::Custody;
-use engine::id::Digest;
+use engine::id::{Digest, TaskKey};
 use engine::state::agents::Agent;
 use engine::state::approvals::Approval;
 use engine::state::audit::AuditRecord;
@@ -58,6 +58,9 @@ pub enum Detail {
     Listed,
 }
 
+/// Of the runs that a run began, so many are told one by one.
+const CHILDREN_MAX: usize = 1_000;
+
 /// A run as it stands, with what it waits for.
 pub fn run(state: &State, run: &Run, detail: Detail) -> v1::Run {
     let full = detail == Detail::Full;
@@ -95,6 +98,39 @@ pub fn run(state: &State, run: &Run, detail: Detail) -> v1::Run {
             .collect(),
         rollback: run.rollback_word().into(),
         not_undone: run.not_undone(),
+        parent: run.parent.and_then(|parent| {
+            let key = parent.attempt;
+            Some(v1::ParentRun {
+                run_id: key.task.run.to_string(),
+                step: state.run(&key.task.run)?.declared(key.task.step).name.clone(),
+                item: key.task.item,
+                attempt: key.attempt,
+                depth: parent.depth,
+            })
+        }),
+        children: match full {
+            true => state
+                .children(run.id)
+                .take(CHILDREN_MAX)
+                .map(|it| child(run, it))
+                .collect(),
+            false => Vec::new(),
+        },
+        children_total: state.children(run.id).count() as u32,
+    }
+}
+
+/// A run that a step of this one began.
+fn child(run: &Run, child: &Run) -> v1::ChildRun {
+    let of = child.parent.map(|parent| parent.attempt);
+    v1::ChildRun {
+        run_id: child.id.to_string(),
+        step: of.map_or(String::new(), |key| run.declared(key.task.step).name.clone()),
+        item: of.map_or(0, |key| key.task.item),
+        attempt: of.map_or(0, |key| key.attempt),
+        playbook: child.manifest().playbook.clone(),
+        version: child.manifest().version,
+        status: child.word().into(),
     }
 }
 
@@ -144,7 +180,7 @@ fn counts(counts: &TaskCounts) -> v1::TaskCounts {
 }
 
 /// A task.
-pub fn task(view: &TaskView<'_>) -> v1::Task {
+pub fn task(state: &State, run: &Run, view: &TaskView<'_>) -> v1::Task {
     let error = view.error();
     v1::Task {
         step: view.step_name.into(),
@@ -161,6 +197,20 @@ pub fn task(view: &TaskView<'_>) -> v1::Task {
         item_json: view.item_json().unwrap_or_default().into(),
         action: view.action.into(),
         impact: view.impact.as_str().into(),
+        run_ids: match run.begins_run(view.step) {
+            true => {
+                let task = TaskKey {
+                    run: run.id,
+                    step: view.step,
+                    item: view.item,
+                };
+                state
+                    .children_of_task(task)
+                    .map(|child| child.id.to_string())
+                    .collect()
+            }
+            false => Vec::new(),
+        },
     }
 }
 

@@ -53,6 +53,12 @@ fn step(step: &PlannedStep) -> v1::PlannedStep {
         gate: step.gate.as_ref().map(gate),
         undo: step.undo.as_str().into(),
         undo_action: step.undo.action().unwrap_or_default().into(),
+        starts: step.starts.as_ref().map(|starts| v1::PlannedRun {
+            playbook: starts.playbook.clone(),
+            version: starts.version.unwrap_or_default(),
+            found: starts.found.unwrap_or_default(),
+            wait: starts.wait,
+        }),
     }
 }
 

@@ -1,7 +1,9 @@
-//! What only the leader does, for as long as it leads: it plans, fires timers, makes calls, speaks for nodes that
-//! are gone, and promotes learners. All that it knows beyond the state is lost with leadership, on purpose.
+//! What only the leader does, for as long as it leads: it plans, fires timers, makes calls, begins the runs that steps ask
+//! for, speaks for nodes that are gone, and promotes learners. All that it knows beyond the state is lost with leadership,
+//! on purpose.
 
 mod calls;
+mod children;
 mod members;
 
 use std::sync::Arc;
@@ -64,6 +66,7 @@ impl Leader {
                 _over = self.serve() => {}
                 _over = members::keep(&self.control, &self.config) => {}
                 _over = calls::keep(&self.control, &self.connections) => {}
+                _over = children::keep(&self.control) => {}
                 _gone = role.wait_for(|role| !role.is_leader || role.term != term) => {}
             }
             tracing::info!(term, "this node leads no more");

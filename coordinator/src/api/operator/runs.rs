@@ -116,9 +116,14 @@ impl Operators {
                 .flat_map(|step| state.tasks(&id, step, 0))
                 .skip(asked.after as usize);
             let weigh = |task: &v1::Task| {
-                256 + task.output_json.len() + task.error_message.len() + task.item_json.len()
+                let runs = 40 * task.run_ids.len();
+                256 + runs + task.output_json.len() + task.error_message.len() + task.item_json.len()
             };
-            let (tasks, is_more) = fill(tasks.map(|task| convert::task(&task)), page(asked.limit), weigh);
+            let (tasks, is_more) = fill(
+                tasks.map(|task| convert::task(state, run, &task)),
+                page(asked.limit),
+                weigh,
+            );
             let next_after = if is_more {
                 asked.after + tasks.len() as u32
             } else {
