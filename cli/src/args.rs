@@ -63,6 +63,12 @@ pub enum Command {
     /// Start runs and follow them.
     #[command(subcommand)]
     Run(Run),
+    /// Hand in events of other systems, which set off playbooks or let them go on.
+    #[command(subcommand)]
+    Event(Event),
+    /// See what starts playbooks by itself, and hold it back.
+    #[command(subcommand)]
+    Trigger(Trigger),
     /// Read the evidence that runs collected.
     #[command(subcommand)]
     Evidence(Evidence),
@@ -351,6 +357,47 @@ pub enum Run {
     Replay { id: String },
     #[command(flatten)]
     Control(Control),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Event {
+    /// Send OCSF events: one JSON object, a list, or a stream of objects. The exit code is 7 when some were refused.
+    Send(SendEvents),
+}
+
+#[derive(Debug, Args)]
+pub struct SendEvents {
+    /// Where they are; `-` is standard input.
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// What events are that do not say so themselves: an OCSF class, by name or number.
+    #[arg(long, conflicts_with = "webhook")]
+    pub class: Option<String>,
+    /// They are requests for this webhook, and need not be OCSF.
+    #[arg(long, value_name = "NAME")]
+    pub webhook: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Trigger {
+    /// List those of the newest version of each published playbook.
+    List {
+        /// Only those of this playbook.
+        playbook: Option<String>,
+    },
+    /// Show one, with what came of it.
+    Show {
+        /// As `trigger list` names it: PLAYBOOK/NUMBER.
+        id: String,
+    },
+    /// Hold one back: nothing that it waits for starts a run.
+    Disable {
+        id: String,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let one that is held back fire again.
+    Enable { id: String },
 }
 
 #[derive(Debug, Subcommand)]

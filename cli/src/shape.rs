@@ -48,6 +48,10 @@ pub fn run(run: &v1::Run) -> Value {
         "inputs": parsed(&run.inputs_json), "outputs": parsed(&run.outputs_json),
         "targets": targets(&run.targets), "steps": run.steps.iter().map(step).collect::<Vec<_>>(),
         "waits": run.waits.iter().map(approval).collect::<Vec<_>>(),
+        "trigger": run.trigger.as_ref().map(|by| json!({
+            "id": by.trigger_id, "at_ms": by.at_ms, "sha256": by.sha256, "text": by.text,
+        })),
+        "event": parsed(&run.event_json), "group": parsed(&run.group_json),
         "parent": run.parent.as_ref().map(parent),
         "children": run.children.iter().map(child).collect::<Vec<_>>(), "children_total": run.children_total,
     })

@@ -1,5 +1,7 @@
 //! The command against coordinators that answer as they are told: failures, moves, hostile text, exit codes.
 
+#[path = "online/events.rs"]
+mod events;
 #[path = "online/explain.rs"]
 mod explain;
 #[path = "online/plans.rs"]
@@ -67,6 +69,7 @@ struct Asked {
     plans: Vec<PlanRunRequest>,
     starts: Vec<StartRunRequest>,
     explains: Vec<ExplainRunRequest>,
+    events: Vec<SendEventsRequest>,
 }
 
 #[derive(Clone)]
@@ -176,6 +179,28 @@ macro_rules! unasked {
                 Ok(Response::new(self.script.why.clone()))
             }
 
+            /// There is no room at first; then events are taken that are for a trigger, but for those that say `bad`.
+            async fn send_events(&self, request: Request<SendEventsRequest>) -> Result<Response<SendEventsReply>, Status> {
+                let mut asked = self.asked.lock().unwrap();
+                let request = request.into_inner();
+                asked.events.push(request.clone());
+                if asked.events.len() == 1 {
+                    let mut full = Status::resource_exhausted("10000 firings wait");
+                    full.metadata_mut().insert("cordon-code", "full".parse().unwrap());
+                    return Err(full);
+                }
+                let events: Vec<_> = request
+                    .events
+                    .iter()
+                    .map(|text| EventTaken {
+                        problem: text.contains("bad").then(|| "it is \x1b[2J".to_owned()).unwrap_or_default(),
+                        triggers: 1,
+                        ..EventTaken::default()
+                    })
+                    .collect();
+                Ok(Response::new(SendEventsReply { fired: 1, deduplicated: 2, heard: 3, events }))
+            }
+
             async fn replay_run(&self, _: Request<ReplayRunRequest>) -> Result<Response<ReplayRunReply>, Status> {
                 Ok(Response::new(self.script.replay.clone()))
             }
@@ -230,6 +255,8 @@ unasked! {
     list_runs(ListRunsRequest) -> ListRunsReply;
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
     verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
+    list_triggers(ListTriggersRequest) -> ListTriggersReply;
+    set_trigger(SetTriggerRequest) -> Trigger;
     list_roles(ListRolesRequest) -> ListRolesReply;
     grant_role(GrantRoleRequest) -> GrantRoleReply;
     revoke_role(RevokeRoleRequest) -> RevokeRoleReply;

@@ -252,6 +252,9 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::Calls(_)
         | Command::Publish(_)
         | Command::Custody(_)
+        | Command::SetTrigger { .. }
+        | Command::Schedule(_)
+        | Command::NotFired { .. }
         | Command::Tick => true,
         // A repeat of these would be refused, or answered otherwise, though the first was carried out.
         Command::RemoveNode { .. }
@@ -261,6 +264,7 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::RevokeAgent { .. }
         | Command::StartRun(_)
         | Command::StartChild(_)
+        | Command::Events(_)
         | Command::Answer(_)
         | Command::GrantRole { .. }
         | Command::RevokeRole { .. }

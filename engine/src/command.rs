@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
+use std::sync::Arc;
+
+use crate::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey, TriggerId};
 use crate::plan::Foretold;
 use crate::planner::Decision;
 use crate::state::claims::Claims;
@@ -234,6 +236,26 @@ pub enum Command {
     },
     /// Keeps a version of a playbook under its name.
     Publish(Box<Publish>),
+    /// What happened elsewhere, and what listens to it.
+    Events(Box<TakeEvents>),
+    /// A trigger is held back, or not any more.
+    SetTrigger {
+        /// Which.
+        trigger: TriggerId,
+        /// It fires.
+        enabled: bool,
+        /// Why, for the audit.
+        reason: String,
+    },
+    /// When a schedule is due next, as the leader's calendar says, and that it is due now.
+    Schedule(Schedule),
+    /// What a trigger set off becomes no run.
+    NotFired {
+        /// Which firing.
+        firing: u64,
+        /// Why, for people.
+        why: String,
+    },
     /// How calls ended that the leader carried out.
     Calls(Vec<CallEnded>),
     /// Evidence that is on enough disks.
@@ -334,6 +356,84 @@ pub struct StartRun {
     /// the same request is the same, whatever was left out of it this time. None: all of `inputs` was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Digest>,
+    /// What set it off; None: a person, or another run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fired: Option<Fired>,
+}
+
+/// What sets a run off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fired {
+    /// Which firing: it becomes one run.
+    pub firing: u64,
+    /// What tells it from others, where only the whole group says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<Digest>,
+}
+
+/// Events, weighed by the node that took them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeEvents {
+    /// What listened then: [`crate::state::triggers::Triggers::revision`].
+    pub listeners: u64,
+    /// Those that something listens to, in the order in which they came.
+    pub events: Vec<NewEvent>,
+    /// How many more triggers matched and start nothing, for the same was seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deduplicated: Vec<(TriggerId, u32)>,
+    /// How many events had no key for a trigger, and why the last had none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<(TriggerId, u32, String)>,
+}
+
+/// An event that something listens to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewEvent {
+    /// As expressions see it: JSON.
+    pub text: Arc<str>,
+    /// SHA-256 of what came in.
+    pub sha256: Digest,
+    /// What listens.
+    pub hits: Vec<Hit>,
+}
+
+/// What listens to an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hit {
+    /// A trigger whose condition holds.
+    Trigger {
+        /// Which.
+        of: TriggerId,
+        /// The key under which a threshold counts it, JSON.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// What tells it from others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dedupe: Option<Digest>,
+    },
+    /// A step that waits for it.
+    Wait {
+        /// Of the run.
+        run: RunId,
+        /// Its number.
+        step: u16,
+    },
+}
+
+/// Times of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Which.
+    pub trigger: TriggerId,
+    /// The version of its playbook: another one's times are no longer its.
+    pub version: u32,
+    /// The time that has come; None: it had none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// The first time behind now; None: never again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
 }
 
 /// A run that a step of another one begins.
@@ -357,7 +457,7 @@ pub struct Report {
 }
 
 /// A version of a playbook. Whoever proposes it has compiled the text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Publish {
     /// As the text says.
     pub name: String,
@@ -369,6 +469,9 @@ pub struct Publish {
     pub manifest_hash: Digest,
     /// What the author says of the change; may be empty.
     pub note: String,
+    /// What starts it by itself, as the text says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<playbook::manifest::Trigger>,
 }
 
 /// How one call ended.

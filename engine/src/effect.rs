@@ -39,6 +39,15 @@ pub enum Reply {
     Reports(Vec<Option<String>>),
     /// Per session opened in the batch: None, it stands; or why it must be closed.
     Sessions(Vec<Option<String>>),
+    /// What came of events: how many runs they set off, how many of them were seen before, and how many steps had waited.
+    Events {
+        /// Firings, each of which is to become a run.
+        fired: u32,
+        /// Matches that start nothing, for the same was seen.
+        deduplicated: u32,
+        /// Steps that went on.
+        heard: u32,
+    },
     /// How many decisions of the plan were stale.
     Planned {
         /// The number.
@@ -69,6 +78,8 @@ pub enum Effect {
     },
     /// What waits for people changed: who watches it looks again.
     Approvals,
+    /// Triggers were armed, or fired, or are not any more: the leader looks again.
+    Triggers,
     /// Agents came or went.
     Presence,
     /// Something that a person should look at.

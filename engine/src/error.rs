@@ -47,6 +47,12 @@ pub enum Refusal {
         /// What is allowed.
         limit: u64,
     },
+    /// Something else listens to events than when these were weighed: weigh them again.
+    #[error("what listens to events has changed meanwhile")]
+    Stale,
+    /// There is no room for now: nothing was taken, and the same can be tried again soon.
+    #[error("{0}: send it again in a moment")]
+    Full(String),
     /// The plan is another one than what was expected.
     #[error("the plan has changed: what would run now is {found}, and {expected} was asked for")]
     OtherPlan {

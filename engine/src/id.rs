@@ -66,6 +66,54 @@ pub struct AttemptKey {
 #[serde(transparent)]
 pub struct ApprovalId(pub u64);
 
+/// One trigger of a playbook.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(String, u16)", into = "(String, u16)")]
+pub struct TriggerId {
+    /// The playbook's name.
+    pub playbook: String,
+    /// The trigger's place in the list of the playbook, from 0. People count from 1.
+    pub number: u16,
+}
+
+impl From<(String, u16)> for TriggerId {
+    fn from((playbook, number): (String, u16)) -> TriggerId {
+        TriggerId { playbook, number }
+    }
+}
+
+impl From<TriggerId> for (String, u16) {
+    fn from(id: TriggerId) -> (String, u16) {
+        (id.playbook, id.number)
+    }
+}
+
+/// As people write it: `PLAYBOOK/NUMBER`, counted from 1.
+impl fmt::Display for TriggerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.playbook, u32::from(self.number) + 1)
+    }
+}
+
+impl FromStr for TriggerId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<TriggerId, InvalidId> {
+        let parsed = text.rsplit_once('/').and_then(|(playbook, number)| {
+            let number = number.parse::<u16>().ok()?.checked_sub(1)?;
+            (!playbook.is_empty()).then(|| TriggerId {
+                playbook: playbook.to_owned(),
+                number,
+            })
+        });
+        parsed.ok_or_else(|| InvalidId {
+            what: "trigger",
+            text: text.to_owned(),
+            rule: "PLAYBOOK/NUMBER, such as ransomware-response/1",
+        })
+    }
+}
+
 /// A SHA-256. Encoded as bytes; as 64 hex digits where people read it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);

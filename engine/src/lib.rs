@@ -3,6 +3,7 @@
 //! - [`State::apply`] is the only way to change the state. It is called with committed commands, in the log's
 //!   order, on every node, and gives the same state, reply and effects everywhere. [`command`] is every
 //!   input, [`effect`] every output, [`error`] every refusal.
+//! - [`events::weigh`] asks what listens to the events of other systems.
 //! - [`explain::explain`] says why a run, a step or a task waits or ended as it did.
 //! - [`plan::draw`] says what a run would do before it begins, and names that by a hash.
 //! - [`plan::child`] says which run an attempt of a `playbook` step asks for.
@@ -24,6 +25,7 @@ pub mod codec;
 pub mod command;
 pub mod effect;
 pub mod error;
+pub mod events;
 pub mod explain;
 mod hash;
 pub mod id;

@@ -81,6 +81,31 @@ pub const SUPERSEDED_MAX: u32 = 4;
 /// See [`SUPERSEDED_MAX`].
 pub const SUPERSEDED_WITHIN_MS: u64 = 60 * 1000;
 
+/// The JSON text of one event.
+pub const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// How deep an event may be nested.
+pub const EVENT_DEPTH_MAX: usize = 32;
+/// Events in one command.
+pub const EVENTS_MAX: usize = 500;
+/// What tells events apart: the value of `by`, or of `dedupe.key`, bytes of JSON.
+pub const EVENT_KEY_BYTES_MAX: usize = 1024;
+/// Armed triggers of all playbooks.
+pub const TRIGGERS_MAX: usize = 10_000;
+/// Keys that one trigger remembers so that it does not fire twice. At the bound those that are forgotten soonest make room.
+pub const TRIGGER_SEEN_MAX: usize = 100_000;
+/// Keys for which one threshold counts events. At the bound the one that has been quiet for longest makes room.
+pub const WINDOW_KEYS_MAX: usize = 10_000;
+/// The texts of the events that one threshold counts, of all its keys. Beyond, the quietest key makes room.
+pub const WINDOW_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The texts of the events of one key. Of more, the newest are kept, and the others still count.
+pub const GROUP_BYTES_MAX: usize = 256 * 1024;
+/// What is to become runs and has not yet. At the bound events are not taken until some have.
+pub const FIRINGS_MAX: usize = 10_000;
+/// Their texts. Likewise.
+pub const FIRINGS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A schedule that is later than this has missed its time.
+pub const SCHEDULE_LATE_MS: u64 = 60 * 1000;
+
 /// What the planner aims at for one command, bytes (estimated): large entries slow every small one.
 pub const COMMAND_BYTES: usize = 48 * 1024;
 /// Rendered parameters of one task, bytes of JSON.

@@ -27,12 +27,13 @@ use crate::state::runs::Run;
 use crate::state::tasks::TaskStatus;
 use crate::state::timers::Timer;
 use crate::state::tokens::Token;
+use crate::state::triggers::{Triggers, Writing, Written};
 use crate::state::{State, TaskCounts};
 use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"CORDONST";
 /// The newest that this build reads.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 /// Of a state with a run of which something is undone: it has more steps than its manifest, and may be rolling back.
 /// An older reader, which knows neither, refuses it as newer than itself; it still reads every other state.
 const VERSION_UNDO: u32 = 2;
@@ -46,6 +47,8 @@ const VERSION_FOLLOWED: u32 = 5;
 /// Of a state with a run that begins others, or that another began: an older reader would make calls of its tasks, and
 /// lose whose it is.
 const VERSION_NESTED: u32 = 6;
+/// Of a state with triggers, or with a run that waits for an event: an older reader would drop them.
+const VERSION_TRIGGERED: u32 = 7;
 /// Of every other state.
 const VERSION_PLAIN: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 32;
@@ -85,6 +88,8 @@ struct BodyRef<'a> {
     approvals_last: ApprovalId,
     evidence: Vec<&'a Custody>,
     playbooks: Vec<&'a Published>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    triggers: Option<Writing<'a>>,
     /// None where the body is only hashed: the chain's head stands for its records.
     audit: Option<&'a Audit>,
     audit_head: (u64, Digest),
@@ -112,6 +117,8 @@ struct Body {
     evidence: Vec<Custody>,
     #[serde(default)]
     playbooks: Vec<Published>,
+    #[serde(default)]
+    triggers: Written,
     audit: Audit,
     dedup: Dedup,
 }
@@ -130,9 +137,10 @@ impl State {
 
     /// The least that a reader must know to read this state.
     fn version(&self) -> u32 {
-        let least = match self.nodes.leaving.is_empty() {
-            true => VERSION_PLAIN,
-            false => VERSION_CLAIMED,
+        let least = match (self.triggers.is_nothing(), self.nodes.leaving.is_empty()) {
+            (false, _) => VERSION_TRIGGERED,
+            (true, false) => VERSION_CLAIMED,
+            (true, true) => VERSION_PLAIN,
         };
         let nested = |run: &Run| {
             run.parent.is_some() || (0..run.manifest().step_count()).any(|step| run.begins_run(step))
@@ -203,6 +211,7 @@ impl State {
             approvals_last: self.approvals.last(),
             evidence: self.evidence.iter().collect(),
             playbooks: self.playbooks.iter().collect(),
+            triggers: (!self.triggers.is_nothing()).then(|| self.triggers.writing()),
             audit,
             audit_head: (self.audit.sequence(), self.audit.head()),
             dedup: &self.dedup,
@@ -217,6 +226,7 @@ impl State {
             nodes: body.nodes,
             audit: body.audit,
             roles: body.roles,
+            triggers: Triggers::read(body.triggers),
             dedup: body.dedup,
             ..State::default()
         };

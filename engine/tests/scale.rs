@@ -87,6 +87,7 @@ fn a_fan_out_takes_few_entries_and_ends() {
         foretold: None,
         claims: engine::state::claims::Claims::default(),
         asked: None,
+        fired: None,
         event: serde_json::Value::Null,
         group: serde_json::Value::Null,
     };

@@ -153,29 +153,6 @@ pub fn check_value(input: &Input, value: &Value) -> Result<Value, String> {
     check(input, value)
 }
 
-/// Whether this build can carry the manifest out.
-///
-/// # Errors
-/// Every part of the language in it that is not built yet: it is refused, never left out.
-pub fn runnable(manifest: &Manifest) -> Result<(), Problems> {
-    let found: Vec<_> = manifest
-        .not_built()
-        .into_iter()
-        .map(|what| {
-            problem(
-                "E0103",
-                format!("{what} is part of the language, but this version cannot run it yet"),
-                "leave it out, or wait for a version that has it: it is never ignored".to_owned(),
-            )
-        })
-        .collect();
-    if found.is_empty() {
-        Ok(())
-    } else {
-        Err(problems(found))
-    }
-}
-
 /// Resolves every target set: sorted, distinct agent ids. `agents` are maps `{id, online, labels, facts, version,
 /// peers}`; without a set that selects, `{id}` is enough.
 ///

@@ -30,7 +30,7 @@ pub mod yaml;
 
 pub use bind::{
     bind_form, bind_inputs, check_value, inputs_of_event, named_hosts, reads_facts, resolve_targets,
-    runnable, type_name,
+    type_name,
 };
 pub use compile::{Compiled, TEXT_BYTES_MAX, compile, schema};
 pub use problem::{Place, Problem, Problems};

@@ -651,6 +651,32 @@ pub enum Template {
     Map(BTreeMap<String, Template>),
 }
 
+/// As it is written in a playbook, on one line.
+impl std::fmt::Display for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Template::Literal(serde_json::Value::String(text)) => f.write_str(text),
+            Template::Literal(value) => f.write_str(&crate::canonical::canonical_json(value)),
+            Template::Expression(expression) => write!(f, "${{{}}}", expression.0),
+            Template::Text(parts) => parts.iter().try_for_each(|part| match part {
+                TextPart::Text(text) => f.write_str(text),
+                TextPart::Expression(expression) => write!(f, "${{{}}}", expression.0),
+            }),
+            Template::List(items) => {
+                let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", items.join(", "))
+            }
+            Template::Map(entries) => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {value}"))
+                    .collect();
+                write!(f, "{{{}}}", entries.join(", "))
+            }
+        }
+    }
+}
+
 /// A part of a text template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -677,26 +703,6 @@ impl Kind {
 }
 
 impl Manifest {
-    /// What of it this build compiles and cannot run yet: such a run is refused, never run without it.
-    pub fn not_built(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        for step in self.steps.iter().chain(&self.finally) {
-            let mut not = |what: &str| all.push(format!("{what} (step {})", step.name));
-            match &step.kind {
-                Kind::WaitEvent { .. } => {
-                    not(step.kind.name());
-                }
-                Kind::Do { .. }
-                | Kind::Playbook { .. }
-                | Kind::Notify { .. }
-                | Kind::Decide { .. }
-                | Kind::Score { .. }
-                | Kind::Ask { .. } => {}
-            }
-        }
-        all
-    }
-
     /// The SHA-256 of the manifest's canonical JSON (sorted keys, no spaces), in lower-case hex.
     pub fn sha256(&self) -> String {
         use sha2::{Digest, Sha256};

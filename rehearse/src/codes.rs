@@ -42,12 +42,6 @@ pub const ALL: &[Explanation] = &[
          engine. A gate is approved or denied, a question is filled in or denied.",
     ),
     of(
-        "T0107",
-        "This version can run that part of the playbook",
-        "`without` names parts of the language that this version compiles and cannot run yet, so that the rest is tried all the \
-         same. What can be run is never left out.",
-    ),
-    of(
         "T0201",
         "It ended otherwise",
         "The case was carried out, and what the test file expects of it does not hold. Either the playbook does something else \

@@ -21,7 +21,7 @@ pub(crate) fn report(suite: &Suite, case: &Case, world: World<'_>, stuck: Option
     let mut findings = Findings::default();
     let run = world.subject();
     match &stuck {
-        Some(Stuck::Refused(why)) => findings.refused(case, why, &suite.manifest.not_built()),
+        Some(Stuck::Refused(why)) => findings.refused(case, why),
         Some(Stuck::Endless(how)) => {
             let hint =
                 "the engine bounds everything that waits: this is a fault of Cordon's own, please report it";
@@ -114,7 +114,7 @@ impl Findings {
         self.add("T0201", place, message, hint);
     }
 
-    fn refused(&mut self, case: &Case, why: &str, not_built: &[String]) {
+    fn refused(&mut self, case: &Case, why: &str) {
         match &case.expect.refused {
             Some(wanted) if why.contains(&wanted.value) => {}
             Some(wanted) => {
@@ -122,17 +122,11 @@ impl Findings {
                 self.add("T0201", wanted.place, message, the_reason(why));
             }
             None => {
-                let hint = match not_built.is_empty() {
-                    true => String::new(),
-                    false => format!(
-                        "this version cannot run all of the playbook yet; `without: {not_built:?}` at the top of the test file tries the rest of it"
-                    ),
-                };
                 self.add(
                     "T0203",
                     case.place,
                     format!("the run was not started: {why}"),
-                    hint,
+                    String::new(),
                 );
             }
         }

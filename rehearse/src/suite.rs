@@ -29,12 +29,9 @@ pub const REQUESTER: &str = "responder";
 /// The cases of one test file, and the playbook that they are of.
 #[derive(Debug)]
 pub struct Suite {
-    /// The playbook, without what `without` names.
     pub(crate) manifest: Manifest,
     /// The text of the playbook, to name its lines.
     pub(crate) playbook: String,
-    /// Parts that this version cannot run yet, and that the cases leave out.
-    pub(crate) without: Vec<String>,
     pub(crate) cases: Vec<Case>,
     /// The text, to show lines of it.
     pub(crate) text: String,
@@ -279,11 +276,6 @@ impl Suite {
     /// What there is to take, nothing of it taken yet.
     pub fn coverage(&self) -> Coverage {
         Coverage::of(&self.manifest, &self.playbook)
-    }
-
-    /// Parts of the playbook that this version cannot run yet, and that its cases leave out.
-    pub fn without(&self) -> &[String] {
-        &self.without
     }
 
     /// Actions of the playbook that only fakes carry out: in this version they end as `not_implemented`. Each with the

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::{
-    CallEnded, NodeInfo, Outcome, Report, ReportBody, SessionClosed, SessionOpened, StartRun,
-};
+use engine::command::{CallEnded, NodeInfo, Outcome, Report, ReportBody, SessionClosed, SessionOpened};
 use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RunId};
 use engine::plan::{Ground, PlanError, draw};
 use engine::planner::{Decision, Planner};
@@ -220,17 +218,13 @@ impl<'a> World<'a> {
         inputs.extend(given.inputs.clone());
         let inputs = playbook::bind_inputs(manifest, &Value::Object(inputs)).map_err(refused)?;
         let named = playbook::named_hosts(manifest, &inputs, &config);
-        let ground = Ground::of(&self.state, named.as_ref(), &BTreeSet::new());
+        let ground = Ground::of(&self.state, named.as_ref(), &BTreeSet::new()).because(event, group);
         let plan =
             draw(manifest.clone(), inputs, config, &ground, &given.requester).map_err(|why| match why {
                 PlanError::Targets(problems) => refused(problems),
                 other => Stuck::Refused(other.to_string()),
             })?;
-        let start = StartRun {
-            event,
-            group,
-            ..plan.start(RUN, None)
-        };
+        let start = plan.start(RUN, None);
         let actor = Actor::Operator(given.requester.clone());
         match self.apply(actor, Command::StartRun(Box::new(start))) {
             Reply::Refused(why) => Err(Stuck::Refused(why.to_string())),

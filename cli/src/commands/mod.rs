@@ -9,6 +9,7 @@ mod cluster;
 mod confirm;
 mod control;
 mod enroll_token;
+mod event;
 mod evidence;
 mod explain;
 mod offline;
@@ -21,6 +22,7 @@ mod rollback;
 mod run;
 mod status;
 mod timeline;
+mod trigger;
 mod watch;
 mod why;
 
@@ -29,7 +31,7 @@ use std::collections::HashMap;
 use clap::CommandFactory;
 
 use crate::{
-    args::{Cli, Command, Global, Playbook},
+    args::{self, Cli, Command, Global, Playbook},
     client::Client,
     config,
     error::{CliError, Result},
@@ -115,6 +117,12 @@ pub fn run(cli: Cli) -> Result<u8> {
         }),
         Command::Run(command) => online(global, async |mut client| {
             run::run(out, &mut client, command).await
+        }),
+        Command::Event(args::Event::Send(args)) => online(global, async |mut client| {
+            event::send(out, &mut client, args).await
+        }),
+        Command::Trigger(command) => online(global, async |mut client| {
+            trigger::run(out, &mut client, command).await
         }),
         Command::Evidence(command) => online(global, async |mut client| {
             evidence::run(out, &mut client, command).await

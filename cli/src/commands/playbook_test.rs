@@ -163,11 +163,6 @@ fn beside(name: &str) -> Result<(PathBuf, PathBuf)> {
 
 fn text(played: &Played<'_>, asked: &Asked<'_>) -> String {
     let mut text = format!("{}\n", clean(played.name));
-    for part in played.suite.without() {
-        text.push_str(&format!(
-            "  without {part}: this version cannot run it yet, and the test file leaves it out\n"
-        ));
-    }
     for (action, steps) in played.suite.faked_only() {
         text.push_str(&format!(
             "  only faked: {action} (step {}) is not built yet, and ends as {} in a cluster\n",
@@ -280,7 +275,6 @@ fn shape(played: &Played<'_>) -> Value {
         .collect();
     json!({
         "playbook": played.name, "ok": played.is_good(), "cases": cases,
-        "without": played.suite.without(),
         "faked_only": played.suite.faked_only().iter().map(|(action, steps)| json!({
             "action": action, "steps": steps,
         })).collect::<Vec<_>>(),

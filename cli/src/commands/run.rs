@@ -199,6 +199,12 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
         ("not undone", run.not_undone.join(", ")),
         ("by", run.requester.clone()),
         ("begun by", run.parent.as_ref().map(begun_by).unwrap_or_default()),
+        (
+            "set off by",
+            run.trigger.as_ref().map(set_off_by).unwrap_or_default(),
+        ),
+        ("event", run.event_json.clone()),
+        ("group", run.group_json.clone()),
         ("started", moment(run.created_at_ms)),
         ("ended", moment(run.ended_at_ms)),
         ("manifest", run.manifest_sha256.clone()),
@@ -260,6 +266,14 @@ async fn show(out: Output, client: &mut Client, id: String, with_tasks: bool) ->
     }
     out.one(&text, &value)?;
     Ok(exit_codes::OK)
+}
+
+/// The trigger, and the name of what it went by.
+fn set_off_by(trigger: &v1::SetOff) -> String {
+    format!(
+        "trigger {}, by what has the SHA-256 {}",
+        trigger.trigger_id, trigger.sha256
+    )
 }
 
 /// The step of another run that began it.

@@ -98,6 +98,19 @@ pub fn run(state: &State, run: &Run, detail: Detail) -> v1::Run {
             .collect(),
         rollback: run.rollback_word().into(),
         not_undone: run.not_undone(),
+        trigger: run.trigger.as_ref().map(|trigger| v1::SetOff {
+            trigger_id: trigger.by.to_string(),
+            at_ms: trigger.at.0,
+            sha256: trigger.sha256.to_string(),
+            text: trigger
+                .text
+                .as_deref()
+                .filter(|_| full)
+                .unwrap_or_default()
+                .to_owned(),
+        }),
+        event_json: text_of(&run.event, full),
+        group_json: text_of(&run.group, full),
         parent: run.parent.and_then(|parent| {
             let key = parent.attempt;
             Some(v1::ParentRun {
@@ -117,6 +130,14 @@ pub fn run(state: &State, run: &Run, detail: Detail) -> v1::Run {
             false => Vec::new(),
         },
         children_total: state.children(run.id).count() as u32,
+    }
+}
+
+/// JSON, unless it is null or not asked for.
+fn text_of(value: &serde_json::Value, wanted: bool) -> String {
+    match value.is_null() || !wanted {
+        true => String::new(),
+        false => value.to_string(),
     }
 }
 

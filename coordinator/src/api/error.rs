@@ -234,6 +234,12 @@ fn describe_refusal(refusal: &Refusal) -> (Code, &'static str, &'static str) {
             "limit",
             "stay under the limit that is named",
         ),
+        Refusal::Stale => (Code::Aborted, "stale", "send it again"),
+        Refusal::Full(_) => (
+            Code::ResourceExhausted,
+            "full",
+            "send it again in a moment; nothing of it was taken",
+        ),
         Refusal::OtherPlan { .. } => (
             Code::FailedPrecondition,
             "plan_changed",

@@ -162,6 +162,7 @@ impl Hub {
                 Effect::Run(_)
                 | Effect::Planned(_)
                 | Effect::Approvals
+                | Effect::Triggers
                 | Effect::Presence
                 | Effect::Alarm(_) => {}
             }

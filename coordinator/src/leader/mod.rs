@@ -5,6 +5,7 @@
 mod calls;
 mod children;
 mod members;
+mod triggers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,7 @@ impl Leader {
                 _over = members::keep(&self.control, &self.config) => {}
                 _over = calls::keep(&self.control, &self.connections) => {}
                 _over = children::keep(&self.control) => {}
+                _over = triggers::keep(&self.control) => {}
                 _gone = role.wait_for(|role| !role.is_leader || role.term != term) => {}
             }
             tracing::info!(term, "this node leads no more");

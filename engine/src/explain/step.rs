@@ -137,6 +137,16 @@ impl Explainer<'_> {
                 None => "people are asked next".to_owned(),
             };
         }
+        if self.run.is_wait(step) {
+            return match state.due_at {
+                _ if self.run.paused_at.is_some() => self.paused(),
+                Some(at) => format!(
+                    "no event that is for it has come; if none does, it fails {}",
+                    within(self.now, at)
+                ),
+                None => "the leader begins to wait next".to_owned(),
+            };
+        }
         let open = (0u32..)
             .zip(&state.tasks)
             .filter(|(_, task)| !task.status.is_end());

@@ -16,10 +16,17 @@ use crate::state::claims::Claims;
 ///
 /// # Errors
 /// When an expression of `limits` fails, or `lock.each` gives no list.
-pub(super) fn claims_of(manifest: &Manifest, inputs: &Value, config: &Value) -> Result<Claims, PlanError> {
+pub(super) fn claims_of(
+    manifest: &Manifest,
+    inputs: &Value,
+    config: &Value,
+    ground: &Ground,
+) -> Result<Claims, PlanError> {
     let mut scope = Scope::new();
     scope.bind("inputs", inputs);
     scope.bind("config", config);
+    scope.bind("event", &ground.event);
+    scope.bind("group", &ground.group);
     let render = |what: &'static str, template| {
         scope.render(template).map_err(|error| PlanError::Limits {
             what,

@@ -27,6 +27,10 @@ pub struct Ground {
     pub(super) places: Vec<(String, Option<String>, RunId)>,
     /// The published playbooks that the planned one starts, by name and the version that it asks for.
     pub(super) playbooks: BTreeMap<(String, Option<u32>), Source>,
+    /// What sets the run off; null: a person does, or another run.
+    pub(super) event: Value,
+    /// And the group of them.
+    pub(super) group: Value,
 }
 
 /// An agent, as far as plans look at it.
@@ -74,7 +78,15 @@ impl Ground {
                 .map(|run| (run.manifest().playbook.clone(), run.claims.key.clone(), run.id))
                 .collect(),
             playbooks: BTreeMap::new(),
+            event: Value::Null,
+            group: Value::Null,
         }
+    }
+
+    /// The same, for a run that this event sets off, or this group of them.
+    pub fn because(mut self, event: Value, group: Value) -> Ground {
+        (self.event, self.group) = (event, group);
+        self
     }
 
     /// And the published playbooks that the steps of this one start.

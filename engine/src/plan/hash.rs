@@ -21,6 +21,10 @@ pub(crate) struct Frozen<'a> {
     pub targets: &'a BTreeMap<String, Vec<AgentId>>,
     /// By number.
     pub steps: &'a [Foreseen],
+    /// What set it off; null: nothing did.
+    pub event: &'a Value,
+    /// And the group that is.
+    pub group: &'a Value,
 }
 
 impl Frozen<'_> {
@@ -70,6 +74,12 @@ impl Frozen<'_> {
                 .is_some()
             };
             hash.number(u64::from(two));
+        }
+        for (what, value) in [("event", self.event), ("group", self.group)] {
+            if !value.is_null() {
+                hash.text(what);
+                hash.text(&canonical_json(value));
+            }
         }
         hash.finish()
     }

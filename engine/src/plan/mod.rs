@@ -8,6 +8,7 @@
 
 pub mod child;
 mod claims;
+pub mod fired;
 pub(crate) mod gate;
 mod ground;
 pub(crate) mod hash;
@@ -66,6 +67,8 @@ pub struct Plan {
     asked: Option<Digest>,
     /// What of its steps is in the hash, by number.
     foreseen: Vec<Foreseen>,
+    event: Value,
+    group: Value,
 }
 
 /// A host of a plan, as it is now.
@@ -152,7 +155,7 @@ pub fn draw(
 ) -> Result<Plan, PlanError> {
     no_host_chooses(&manifest)?;
     let asked = claims::asked(&manifest, &inputs);
-    let mut claims = claims_of(&manifest, &inputs, &config)?;
+    let mut claims = claims_of(&manifest, &inputs, &config, ground)?;
     let left_out = claims::drop_held(&manifest, &mut inputs, &mut claims, ground)?;
     let mut targets = resolve(&manifest, &inputs, &config, ground)?;
     if !left_out.is_empty() {
@@ -163,6 +166,8 @@ pub fn draw(
     let mut scope = Scope::new();
     scope.bind("inputs", &inputs);
     scope.bind("config", &config);
+    scope.bind("event", &ground.event);
+    scope.bind("group", &ground.group);
     let hosts_of = |number: u16| {
         let set = manifest.step(number).and_then(set_of);
         set.and_then(|set| targets.get(set))
@@ -180,10 +185,12 @@ pub fn draw(
         config: &config,
         targets: &targets,
         steps: &foreseen,
+        event: &ground.event,
+        group: &ground.group,
     };
     let hash = frozen.hash(|id| ground.labels(id), ground.fleet);
     let hosts = hosts(&targets, &steps, ground);
-    let mut warnings = warnings(&manifest, &hosts, &steps);
+    let mut warnings = warnings(&hosts, &steps);
     for value in &left_out {
         let run = &ground.held[value];
         warnings.push(format!("{value} is left out: run {run} has locked it"));
@@ -203,6 +210,8 @@ pub fn draw(
         claims,
         asked,
         foreseen,
+        event: ground.event.clone(),
+        group: ground.group.clone(),
     })
 }
 
@@ -229,8 +238,9 @@ impl Plan {
                 steps: self.foreseen,
                 expected,
             }),
-            event: Value::Null,
-            group: Value::Null,
+            event: self.event,
+            group: self.group,
+            fired: None,
             manifest: self.manifest,
             inputs: self.inputs,
             targets: self.targets,
@@ -346,13 +356,8 @@ fn hosts(
     all.into_iter().map(host).collect()
 }
 
-fn warnings(manifest: &Manifest, hosts: &[PlannedHost], steps: &[PlannedStep]) -> Vec<String> {
+fn warnings(hosts: &[PlannedHost], steps: &[PlannedStep]) -> Vec<String> {
     let mut all = Vec::new();
-    for what in manifest.not_built() {
-        all.push(format!(
-            "this version cannot run {what} yet: a run of this plan is refused"
-        ));
-    }
     let offline: Vec<_> = hosts.iter().filter(|host| !host.is_online).collect();
     if !offline.is_empty() {
         let named: Vec<_> = offline

@@ -35,6 +35,8 @@ fn known(number: usize, labels: &[(&str, &str)]) -> Known {
 /// Two of a hundred hosts.
 fn ground() -> Ground {
     Ground {
+        event: Value::Null,
+        group: Value::Null,
         agents: vec![known(1, &[("site", "west")]), known(2, &[("site", "west")])],
         fleet: 100,
         roles: Roles::default(),
@@ -122,6 +124,8 @@ fn the_catalogue_that_the_plan_was_drawn_with_is_in_the_hash() {
         let mut steps = Foretold::of(&plan.manifest, None).steps;
         change(&mut steps[1]);
         let frozen = Frozen {
+            event: &Value::Null,
+            group: &Value::Null,
             manifest: &plan.manifest,
             manifest_hash: plan.manifest_hash,
             inputs: &plan.inputs,

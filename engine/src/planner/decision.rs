@@ -48,6 +48,13 @@ pub enum Decision {
         /// What fields hold unless they say otherwise: the JSON text of an object.
         defaults: Arc<str>,
     },
+    /// The step begins to wait for an event.
+    Listen {
+        /// Of the run.
+        run: RunId,
+        /// Its number.
+        step: u16,
+    },
     /// A group of the step's tasks has ended: the pause before the next one begins.
     Soak {
         /// Of the run.
@@ -120,6 +127,7 @@ impl Decision {
             Decision::Delay { run, .. }
             | Decision::Open { run, .. }
             | Decision::Soak { run, .. }
+            | Decision::Listen { run, .. }
             | Decision::Ask { run, .. }
             | Decision::Undo { run, .. }
             | Decision::Assign { run, .. }
@@ -136,6 +144,7 @@ impl Decision {
             Decision::Delay { step, .. }
             | Decision::Open { step, .. }
             | Decision::Soak { step, .. }
+            | Decision::Listen { step, .. }
             | Decision::Ask { step, .. }
             | Decision::Assign { step, .. }
             | Decision::Judge { step, .. }
@@ -149,7 +158,10 @@ impl Decision {
     pub(crate) fn size_bytes(&self) -> usize {
         let text = |t: &Option<Arc<str>>| t.as_ref().map_or(0, |t| t.len() + 5);
         64 + match self {
-            Decision::Delay { .. } | Decision::Soak { .. } | Decision::Assign { .. } => 0,
+            Decision::Delay { .. }
+            | Decision::Soak { .. }
+            | Decision::Listen { .. }
+            | Decision::Assign { .. } => 0,
             Decision::Ask { text, defaults, .. } => text.len() + defaults.len(),
             Decision::Open {
                 shared, tasks, gated, ..

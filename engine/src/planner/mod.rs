@@ -15,11 +15,14 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use playbook::eval::Scope;
+use playbook::manifest::Expression;
+
 use crate::command::Command;
 use crate::effect::Effect;
 use crate::id::RunId;
 use crate::limits::{COMMAND_BYTES, PROPOSAL_WAIT_MS};
-use crate::state::State;
+use crate::state::{Run, State};
 use crate::time::Timestamp;
 
 pub use decision::{Born, Decision, Gated, NewTask, NewTasks, NewUndo, Verdict};
@@ -35,6 +38,11 @@ pub const ALL_RULED_OUT: &str = "every task's condition was false";
 /// Which rule of a `decide` that has ended held, counted from 0. None: it did not succeed, or there is no such `decide`.
 pub fn decided_by(state: &State, run: &RunId, step: u16) -> Option<usize> {
     run::decided_by(state, state.run(run)?, step)
+}
+
+/// What the condition of a step sees that waits for an event, but for the event.
+pub(crate) fn wait_scope(state: &State, run: &Run, when: &Expression) -> Scope<'static> {
+    run::Plan::new(state, run).scope(&Sources::of([when]))
 }
 
 /// What is decided about a run that goes on, as the state is; nothing, where it is over or not there.

@@ -91,12 +91,14 @@ impl Plan<'_> {
                 }
             }
             Kind::Ask { text, form, .. } => self.ask(step, text.as_ref(), form),
-            // `start_run` refused what is not built.
-            other => self.close(
-                step,
-                StepStatus::Failed,
-                &format!("this cluster cannot run {} yet", other.name()),
-            ),
+            Kind::WaitEvent { .. } => {
+                self.decisions.push(Decision::Listen {
+                    run: self.run.id,
+                    step,
+                });
+                self.set_running(step);
+                false
+            }
         }
     }
 

@@ -18,6 +18,9 @@ use crate::state::groups;
 use crate::state::tasks::{TaskCounts, TaskStatus};
 use crate::state::{Run, RunStatus, State, StepStatus};
 
+/// Why a step fails that waited for an event.
+const WAITED_IN_VAIN: &str = "expired: no event came in time";
+
 /// A run and what is decided about it.
 pub(super) struct Plan<'a> {
     pub state: &'a State,
@@ -200,6 +203,11 @@ impl<'a> Plan<'a> {
         if self.run.is_question(step) {
             // People's answer ends it, or its time.
             return false;
+        }
+        if self.run.is_wait(step) {
+            // An event ends it, or its time.
+            let due = self.run.steps[usize::from(step)].due;
+            return due && self.close(step, StepStatus::Failed, WAITED_IN_VAIN);
         }
         let state = &self.run.steps[usize::from(step)];
         self.judge(step);

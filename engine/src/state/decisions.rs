@@ -43,6 +43,8 @@ impl State {
                 self.record_step_end(id, *step, *status, turn);
             } else if let Decision::Undo { steps, .. } = decision {
                 self.record_undo(id, steps, turn);
+            } else if let Decision::Listen { .. } = decision {
+                self.listen_again(turn);
             }
         }
         Reply::Planned { stale }
@@ -88,6 +90,7 @@ impl Run {
             Decision::Ask {
                 step, text, defaults, ..
             } => self.ask_question(*step, text, defaults, around),
+            Decision::Listen { step, .. } => self.listen(*step, around),
             Decision::Assign { step, .. } => {
                 let state = &self.steps[usize::from(*step)];
                 state.status == StepStatus::Running && !state.stopped && self.assign_ready(*step, around) > 0
@@ -317,6 +320,7 @@ impl Run {
         let state = &self.steps[usize::from(step)];
         let ready = match state.status {
             StepStatus::Waiting => true,
+            StepStatus::Running if self.is_wait(step) => state.due,
             StepStatus::Running if question => around.approvals.waiting_ids(self.id, step).is_empty(),
             StepStatus::Running => {
                 state.counts.open() == 0 && (state.is_complete() || self.has_followed(step))

@@ -104,6 +104,7 @@ impl State {
         }
         self.check_approvals();
         self.check_children();
+        self.triggers.check();
         for agent in self.agents.iter() {
             assert!(
                 agent.revoked.is_none() || agent.session.is_none(),
@@ -244,6 +245,10 @@ impl State {
                     "agents' open tasks and keys are indexed"
                 );
                 assert_eq!(self.runs, again.runs, "ready and judged tasks are indexed");
+                assert!(
+                    self.triggers == again.triggers,
+                    "what triggers have seen is indexed"
+                );
                 assert_eq!(
                     self.approvals, again.approvals,
                     "what waits for people is indexed"

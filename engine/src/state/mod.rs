@@ -31,7 +31,9 @@ pub mod steps;
 pub mod tasks;
 pub mod timers;
 pub mod tokens;
+pub mod triggers;
 pub mod undo;
+mod waits;
 
 use serde_json::{Value, json};
 
@@ -73,6 +75,7 @@ pub struct State {
     pub(crate) approvals: approvals::Approvals,
     pub(crate) evidence: evidence::Evidence,
     pub(crate) playbooks: playbooks::Playbooks,
+    pub(crate) triggers: triggers::Triggers,
     pub(crate) audit: audit::Audit,
     pub(crate) dedup: dedup::Dedup,
     /// Derived.
@@ -124,7 +127,9 @@ impl State {
                 Reply::Refused(refusal)
             });
         self.cascade(&mut turn);
-        if let Some((id, fingerprint)) = asked {
+        // Nothing was taken of what is weighed again or has to wait, and it comes again under the same id.
+        let comes_again = matches!(reply, Reply::Refused(Refusal::Stale | Refusal::Full(_)));
+        if let Some((id, fingerprint)) = asked.filter(|_| !comes_again) {
             self.dedup.remember(id, fingerprint, reply.clone());
         }
         let stamp = (self.applied_index, self.now);
@@ -172,8 +177,19 @@ impl State {
                 closed,
                 facts,
             } => Ok(self.sessions(*node, opened, closed, facts, turn)),
-            Command::StartRun(start) => self.start_run(start, turn),
             Command::StartChild(child) => self.start_child(child, turn),
+            Command::StartRun(start) => match &start.fired {
+                Some(fired) => self.start_fired(start, fired, turn),
+                None => self.start_run(start, turn),
+            },
+            Command::Events(taken) => self.take_events(taken, turn),
+            Command::SetTrigger {
+                trigger,
+                enabled,
+                reason,
+            } => self.set_trigger(trigger, *enabled, reason, turn),
+            Command::Schedule(said) => self.schedule(said, turn),
+            Command::NotFired { firing, why } => self.not_fired(*firing, why, turn),
             Command::CancelRun { run, reason } => self.cancel_run(*run, reason, turn),
             Command::CancelAndRollBack { run, reason } => self.cancel_and_roll_back(*run, reason, turn),
             Command::RollbackRun {
@@ -311,6 +327,14 @@ impl Command {
             Command::GrantRole { operator, .. } => ("role.grant", operator.clone()),
             Command::RevokeRole { operator, .. } => ("role.revoke", operator.clone()),
             Command::Publish(publish) => ("playbook.publish", publish.name.clone()),
+            Command::SetTrigger { trigger, enabled, .. } => {
+                let verb = if *enabled {
+                    "trigger.enable"
+                } else {
+                    "trigger.disable"
+                };
+                (verb, trigger.to_string())
+            }
             _ => return None,
         })
     }

@@ -18,6 +18,7 @@ pub(crate) struct Outbox {
     pub planned: BTreeSet<RunId>,
     pub agents: BTreeSet<AgentId>,
     pub approvals: bool,
+    pub triggers: bool,
     pub presence: bool,
     pub others: Vec<Effect>,
     /// What is still to be told to the runs that others began; nothing of it is left when the apply is over.
@@ -27,11 +28,13 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub fn into_effects(self) -> Vec<Effect> {
         let approvals = self.approvals.then_some(Effect::Approvals);
+        let triggers = self.triggers.then_some(Effect::Triggers);
         let presence = self.presence.then_some(Effect::Presence);
         self.others
             .into_iter()
             .chain(self.agents.into_iter().map(Effect::Assignments))
             .chain(approvals)
+            .chain(triggers)
             .chain(presence)
             .chain(self.runs.into_iter().map(Effect::Run))
             .chain(self.planned.into_iter().map(Effect::Planned))

@@ -81,18 +81,26 @@ impl Playbooks {
 }
 
 impl State {
-    pub(super) fn publish(&mut self, publish: &Publish, turn: &Turn<'_>) -> Result<Reply, Refusal> {
+    pub(super) fn publish(&mut self, publish: &Publish, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
         within("bytes of the playbook", publish.text.len(), PLAYBOOK_BYTES_MAX)?;
         within("bytes of the note", publish.note.len(), MESSAGE_BYTES_MAX)?;
         let (name, version) = (publish.name.as_str(), publish.version);
         if let Some(there) = self.playbooks.get(name, Some(version)) {
-            // The answer may have been lost.
-            return match there.text == publish.text {
-                true => Ok(Reply::Done),
-                false => Err(Refusal::State(format!(
+            if there.text != publish.text {
+                return Err(Refusal::State(format!(
                     "{name} version {version} is published already, with another text: give the new one a greater number"
-                ))),
-            };
+                )));
+            }
+            // The answer may have been lost. Or it was published before there were triggers, and is armed now.
+            let is_newest = self
+                .playbooks
+                .get(name, None)
+                .is_some_and(|newest| newest.version == version);
+            let is_armed = self.triggers.iter().any(|trigger| trigger.id.playbook == name);
+            if is_newest && !is_armed {
+                self.arm(publish, turn)?;
+            }
+            return Ok(Reply::Done);
         }
         if let Some(newest) = self.playbooks.get(name, None)
             && newest.version > version
@@ -108,6 +116,7 @@ impl State {
             self.playbooks.bytes + publish.text.len(),
             PUBLISHED_BYTES_MAX,
         )?;
+        self.arm(publish, turn)?;
         let published_by = match turn.actor {
             Actor::Operator(id) => id.clone(),
             other => other.to_string(),

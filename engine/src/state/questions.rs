@@ -76,6 +76,7 @@ impl Run {
             if self.is_question(step) {
                 self.drop_approvals(step, "the run has failed", around);
             }
+            self.stop_waiting(step, "the run has failed", around);
         }
     }
 

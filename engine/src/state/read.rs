@@ -17,6 +17,7 @@ use crate::state::playbooks::Playbooks;
 use crate::state::roles::Roles;
 use crate::state::runs::{Run, TaskView};
 use crate::state::tokens::Token;
+use crate::state::triggers::Triggers;
 use crate::time::Timestamp;
 
 impl State {
@@ -185,6 +186,11 @@ impl State {
     /// Published playbooks.
     pub fn playbooks(&self) -> &Playbooks {
         &self.playbooks
+    }
+
+    /// What starts playbooks by itself.
+    pub fn triggers(&self) -> &Triggers {
+        &self.triggers
     }
 
     /// All custody records, in the order in which they came.

@@ -12,7 +12,7 @@ use crate::plan::hash::Frozen;
 use crate::state::children::{Cascade, Parent};
 use crate::state::enrolment::{not_found, within};
 use crate::state::outbox::Around;
-use crate::state::runs::{Run, RunStatus};
+use crate::state::runs::{Run, RunStatus, SetOff};
 use crate::state::steps::{StepState, StepStatus};
 use crate::state::timers::Timer;
 use crate::state::undo::Undo;
@@ -55,9 +55,6 @@ impl State {
             return Err(Refusal::Invalid(
                 "the manifest is not the one that its hash names".into(),
             ));
-        }
-        if let Some(what) = manifest.not_built().first() {
-            return Err(Refusal::Invalid(format!("this cluster cannot run {what} yet")));
         }
         super::gates::check_expiry(manifest)?;
         let steps = usize::from(manifest.step_count());
@@ -124,6 +121,21 @@ impl State {
                 "attempt": attempt.attempt,
             });
         }
+        let firing = start
+            .fired
+            .as_ref()
+            .and_then(|fired| self.triggers.firing(fired.firing));
+        let trigger = firing.map(|firing| {
+            Box::new(SetOff {
+                by: firing.trigger.clone(),
+                at: firing.at,
+                sha256: firing.sha256,
+                text: firing.event.clone(),
+            })
+        });
+        if let Some(trigger) = &trigger {
+            detail["trigger"] = json!({"id": trigger.by.to_string(), "sha256": trigger.sha256});
+        }
         let manifest = self.runs.store_manifest(start.manifest_hash, manifest);
         self.runs.insert(Run {
             id: start.run,
@@ -151,6 +163,7 @@ impl State {
             reopened_at: 0,
             parent,
             claims: start.claims.clone(),
+            trigger,
         });
         self.timers.change(Timer::Run(start.run), None, deadline);
         turn.out.runs.insert(start.run);
@@ -178,6 +191,8 @@ impl State {
             config: &start.config,
             targets: &start.targets,
             steps: &foretold.steps,
+            event: &start.event,
+            group: &start.group,
         };
         let labels = |id: &AgentId| self.agents.get(id).map(|agent| &agent.labels);
         let found = frozen.hash(labels, self.agents.len());
@@ -285,6 +300,7 @@ impl Run {
     pub(super) fn stop_step(&mut self, step: u16, code: &str, around: &mut Around<'_>) {
         let cancelling = code == "cancelled";
         self.drop_approvals(step, "the run was cancelled", around);
+        self.stop_waiting(step, "the run was cancelled", around);
         let state = &mut self.steps[usize::from(step)];
         state.stopped = true;
         for item in 0..state.tasks.len() as u32 {

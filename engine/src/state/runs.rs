@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::command::TaskError;
-use crate::id::{AgentId, AttemptKey, Digest, RunId, TaskKey};
+use crate::id::{AgentId, AttemptKey, Digest, RunId, TaskKey, TriggerId};
 use crate::limits::{CALLS_PARALLEL_DEFAULT, FINISHED_TASK_BYTES_MAX};
 use crate::state::children::Parent;
 use crate::state::claims::Claims;
@@ -82,6 +82,9 @@ pub struct Run {
     /// What a threshold counted; null: none triggered it.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub group: Arc<Value>,
+    /// The trigger that set it off; None: a person started it, or another run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Box<SetOff>>,
     /// Where it is in its life.
     pub status: RunStatus,
     /// A step that must not fail did: no further step starts.
@@ -117,6 +120,20 @@ pub struct Run {
     /// What no other run may hold while this one is active.
     #[serde(default, skip_serializing_if = "Claims::is_nothing")]
     pub claims: Claims,
+}
+
+/// What set a run off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetOff {
+    /// Which trigger.
+    pub by: TriggerId,
+    /// When it fired.
+    pub at: Timestamp,
+    /// SHA-256 of the event as it came in, or of what the group says.
+    pub sha256: Digest,
+    /// The event as it came in, unless it was handed in as a file or is a group; None too once the run's tasks were dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Arc<str>>,
 }
 
 static NO_MANIFEST: LazyLock<Arc<Manifest>> = LazyLock::new(|| {
@@ -267,11 +284,9 @@ impl Run {
 
     /// An estimate of what its tasks hold, bytes.
     fn task_bytes(&self) -> usize {
-        self.steps
-            .iter()
-            .flat_map(|step| &step.tasks)
-            .map(Task::size_bytes)
-            .sum()
+        let text = self.trigger.as_ref().and_then(|trigger| trigger.text.as_ref());
+        let tasks = self.steps.iter().flat_map(|step| &step.tasks);
+        text.map_or(0, |text| text.len()) + tasks.map(Task::size_bytes).sum::<usize>()
     }
 }
 
@@ -362,6 +377,9 @@ impl Runs {
             if let Some(run) = self.by_id.get_mut(&oldest) {
                 self.finished_bytes -= run.task_bytes();
                 run.trimmed = true;
+                if let Some(trigger) = &mut run.trigger {
+                    trigger.text = None;
+                }
                 for step in &mut run.steps {
                     step.tasks = Vec::new();
                     step.items = BTreeMap::new();

@@ -7,6 +7,7 @@ mod explain;
 mod plan;
 mod show;
 mod step;
+mod triggers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -124,7 +125,11 @@ impl World {
         self.log.push((index, at, envelope));
         for effect in &applied.effects {
             match effect {
-                Effect::Run(_) | Effect::Planned(_) | Effect::Presence | Effect::Approvals => {}
+                Effect::Run(_)
+                | Effect::Planned(_)
+                | Effect::Presence
+                | Effect::Approvals
+                | Effect::Triggers => {}
                 Effect::Assignments(agent) => {
                     let all: Vec<_> = self
                         .state
@@ -169,6 +174,16 @@ impl World {
                     let _ = writeln!(self.out, "  not taken: {why}");
                 }
             }
+            Reply::Events {
+                fired,
+                deduplicated,
+                heard,
+            } => {
+                let _ = writeln!(
+                    self.out,
+                    "  fired {fired}, seen before {deduplicated}, heard {heard}"
+                );
+            }
             Reply::Planned { .. } => {}
         }
         if self.leader {
@@ -182,7 +197,7 @@ impl World {
             assert!(round < 1_000, "the planner comes to rest");
             let commands = self.planner.plan(&self.state, Timestamp(self.now));
             if commands.is_empty() {
-                if self.begins && self.begin_children() {
+                if (self.begins && self.begin_children()) || self.start_fired() {
                     continue;
                 }
                 return;
@@ -232,6 +247,7 @@ impl World {
             } => format!("ask {} {text:?} {defaults}", name(step)),
             Decision::Assign { step, .. } => format!("assign {}", name(step)),
             Decision::Soak { step, .. } => format!("soak {}", name(step)),
+            Decision::Listen { step, .. } => format!("listen {}", name(step)),
             Decision::Judge { step, verdicts, .. } => {
                 let all: Vec<_> = verdicts
                     .iter()
@@ -476,6 +492,7 @@ impl World {
                     text: text.into(),
                     manifest_hash: manifest.sha256().parse().expect("a hash"),
                     note: rest.into(),
+                    triggers: manifest.triggers,
                 };
                 self.ask(self.actor.clone(), Command::Publish(Box::new(publish)));
             }
@@ -489,6 +506,19 @@ impl World {
             }
             // inputs JSON: of the runs that follow.
             "inputs" => self.inputs = serde_json::from_str(rest).expect("JSON"),
+            "events" => self.events(rest),
+            "schedule" => {
+                let ms = |name: &str| named.get(name).map(|ms| ms.parse().expect("ms"));
+                self.schedule(plain[0], ms("due"), ms("next"));
+            }
+            "trigger" => {
+                let command = Command::SetTrigger {
+                    trigger: plain[1].parse().expect("PLAYBOOK/N"),
+                    enabled: plain[0] == "enable",
+                    reason: (*named.get("reason").unwrap_or(&"")).into(),
+                };
+                self.ask(self.actor.clone(), command);
+            }
             "event" => self.event = serde_json::from_str(rest).expect("JSON"),
             "group" => self.group = serde_json::from_str(rest).expect("JSON"),
             // library NAME INPUTS: a playbook of the library, compiled.
@@ -540,6 +570,7 @@ impl World {
                     group: self.group.clone(),
                     claims: Claims::default(),
                     asked: None,
+                    fired: None,
                 };
                 self.ask(self.actor.clone(), Command::StartRun(Box::new(start)));
             }

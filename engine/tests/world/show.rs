@@ -126,6 +126,7 @@ impl World {
                     );
                 }
             }
+            "triggers" => self.show_triggers(),
             "roles" => {
                 for (operator, role) in self.state.roles().iter() {
                     let _ = writeln!(self.out, "  {operator} {role}");

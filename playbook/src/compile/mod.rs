@@ -136,14 +136,6 @@ impl Compiler {
             outputs,
         };
         self.check(&manifest, &steps, &finally);
-        for what in manifest.not_built() {
-            self.problem(
-                "W0402",
-                root.place,
-                format!("this version cannot run {what} yet"),
-                "such a run is refused, never run without it",
-            );
-        }
         Some(manifest)
     }
 }

@@ -37,12 +37,6 @@ pub(super) const ALL: &[Explanation] = &[
         "look: {do: host.info, targets: all, timeuot: {attempt: 30s}}",
         "look: {do: host.info, targets: all, timeout: {attempt: 30s}}",
     ),
-    plain(
-        "E0103",
-        "This part of the language cannot run yet",
-        "The word belongs to the language, but this version has no way to carry it out. Such a run is refused by name, because \
-         a part that is ignored is worse than none. `cordon playbook validate` warns of it (W0402).",
-    ),
     shown(
         "E0104",
         "The value has the wrong kind",
@@ -555,12 +549,6 @@ pub(super) const ALL: &[Explanation] = &[
         Steps,
         "kill: {do: process.kill, targets: all, with: {processes: [{pid: 7, start_ticks: 1, exe: /tmp/evil}], signal: KILL}}",
         "cut: {do: host.isolate, targets: all, with: {mode: network, ttl: 1h}}",
-    ),
-    plain(
-        "W0402",
-        "This part of the language cannot run yet",
-        "A warning: the playbook can be written, planned and reviewed, but `cordon run start` refuses it until this version is \
-         upgraded to one that carries the part out (E0103).",
     ),
     plain(
         "E0501",

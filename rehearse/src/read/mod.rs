@@ -11,11 +11,10 @@ use playbook::yaml::{self, Node};
 use playbook::{Place, Problem, Problems, nearest};
 
 use crate::suite::{CASES_MAX, Case, Suite, TEXT_BYTES_MAX};
-use crate::unbuilt::reduced;
 use fields::Reader;
 
 const TOP: &[&str] = &[
-    "playbook", "without", "inputs", "config", "fleet", "fakes", "people", "cases",
+    "playbook", "inputs", "config", "fleet", "fakes", "people", "cases",
 ];
 const CASE: &[&str] = &[
     "inputs",
@@ -47,43 +46,17 @@ pub(crate) fn suite(manifest: &Manifest, playbook: &str, text: &str) -> Result<S
     }
     let root = yaml::read(text).map_err(|problem| one(*problem))?;
     let mut reader = Reader::default();
-    let without = without(&mut reader, manifest, &root);
     let cases = file(&mut reader, manifest, &root).unwrap_or_default();
     if reader.found.is_empty() {
         Ok(Suite {
-            manifest: reduced(manifest, &without),
+            manifest: manifest.clone(),
             playbook: playbook.to_owned(),
-            without,
             cases,
             text: text.to_owned(),
         })
     } else {
         Err(Problems::new(reader.found, text))
     }
-}
-
-/// The parts of the playbook that the cases leave out: only such as this version cannot run.
-fn without(reader: &mut Reader, manifest: &Manifest, root: &Node) -> Vec<String> {
-    let (mut all, not_built) = (Vec::new(), manifest.not_built());
-    let Some(node) = root.get("without") else {
-        return all;
-    };
-    for node in reader.list(node, "`without`") {
-        let Some(part) = reader.text(node, "a part of the playbook") else {
-            continue;
-        };
-        if !not_built.contains(&part) {
-            let hint = match not_built.is_empty() {
-                true => "this version can run all of the playbook: leave `without` out".to_owned(),
-                false => nearest::hint(&part, not_built.iter().map(String::as_str)),
-            };
-            let what = format!("`{part}` is not what this version cannot run of the playbook");
-            reader.problem("T0107", node.place, what, hint);
-            continue;
-        }
-        all.push(part);
-    }
-    all
 }
 
 fn file(reader: &mut Reader, manifest: &Manifest, root: &Node) -> Option<Vec<Case>> {

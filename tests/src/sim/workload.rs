@@ -114,5 +114,6 @@ pub fn start_run(rng: &mut Rng, manifests: &[Manifest], agents: &[AgentId], now_
         group: serde_json::Value::Null,
         claims: Claims::default(),
         asked: None,
+        fired: None,
     }
 }

@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod cluster;
 mod control;
+mod events;
 mod evidence;
 mod explain;
 mod plans;
@@ -14,6 +15,7 @@ mod roles;
 mod rollback;
 mod runs;
 mod tokens;
+mod triggers;
 mod watch;
 
 use std::sync::Arc;
@@ -225,6 +227,9 @@ service! {
     publish_playbook(PublishPlaybookRequest) -> PublishedPlaybook;
     list_playbooks(ListPlaybooksRequest) -> ListPlaybooksReply;
     get_playbook(GetPlaybookRequest) -> PublishedPlaybook;
+    send_events(SendEventsRequest) -> SendEventsReply;
+    list_triggers(ListTriggersRequest) -> ListTriggersReply;
+    set_trigger(SetTriggerRequest) -> Trigger;
     list_evidence(ListEvidenceRequest) -> ListEvidenceReply;
     verify_evidence(VerifyEvidenceRequest) -> VerifyEvidenceReply;
     list_audit(ListAuditRequest) -> ListAuditReply;

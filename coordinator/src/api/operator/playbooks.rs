@@ -26,6 +26,7 @@ impl Operators {
             text: asked.playbook_yaml.into(),
             manifest_hash,
             note: asked.note,
+            triggers: manifest.triggers,
         };
         self.submit(operator, &asked.request_id, Command::Publish(Box::new(publish)))
             .await?;
