@@ -240,6 +240,8 @@ impl Plan<'_> {
         let until = groups::group_end(&declared.strategy, shared.total, from);
         let on_host = |host| self.new_task(declared, &scope, &sources, with, work, own, (hosts, host, None));
         let tasks = match items {
+            // Words that look as if they differed from task to task do not where there is one task.
+            Items::Once if own => NewTasks::Each(vec![on_host(0)]),
             Items::Once => NewTasks::Hosts { count: 1 },
             Items::Hosts if declared.follows() => {
                 let free = &self.run.steps[usize::from(step)].free;
