@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use world::World;
 
-const PLAYBOOKS: [&[&str]; 4] = [
+const PLAYBOOKS: [&[&str]; 6] = [
     &[
         "playbook p",
         "step one parallel=2 retry=1/500 queue=5000 attempt=4000 continue=1",
@@ -48,6 +48,40 @@ const PLAYBOOKS: [&[&str]; 4] = [
         "|   tell: {needs: [again.done], notify: {to: ['log:a', 'log:b'], text: hello}, on_failure: continue}",
         "yaml c",
     ],
+    // What the next one runs.
+    &[
+        "| playbook: kid",
+        "| version: 1",
+        "| inputs: {num: {type: int}}",
+        "| limits: {lock: {each: ['${inputs.num}']}}",
+        "| targets: {hosts: {select: 'agent.id != \"a3\"'}}",
+        "| steps:",
+        "|   look: {do: host.info, targets: hosts, on_failure: continue, timeout: {queue: 5s, attempt: 5s}}",
+        "|   cut: {needs: [look.done], do: host.isolate, targets: hosts, with: {mode: network, ttl: 1h}, timeout: {queue: 4s}}",
+        "| finally:",
+        "|   tell: {notify: {to: ['log:a'], text: over}}",
+        "publish",
+    ],
+    // It runs itself too, waited for or not, and goes as deep as it may.
+    &[
+        "| playbook: nest",
+        "| version: 1",
+        "| inputs: {deep: {type: int, default: 0}}",
+        "| limits: {timeout: 2m}",
+        "| steps:",
+        "|   each:",
+        "|     foreach: {in: '[1, 2, 3]', as: num, max_parallel: 2}",
+        "|     playbook: {name: kid, version: 1}",
+        "|     with: {num: '${num + inputs.deep * 10}'}",
+        "|     retry: {max: 1, initial: 1s}",
+        "|     timeout: {attempt: 9s}",
+        "|     on_failure: continue",
+        "|   more: {needs: [each.done], playbook: {name: nest, max_depth: 2}, with: {deep: '${inputs.deep + 1}'}, on_failure: continue}",
+        "|   loose: {playbook: {name: kid, wait: false}, with: {num: '${7 + inputs.deep}'}, on_failure: {compensate: [each]}}",
+        "|   none: {needs: [loose.done], playbook: {name: nowhere}}",
+        "yaml nest",
+        "inputs {\"deep\":0}",
+    ],
 ];
 
 /// One thing that happens, from three random bytes.
@@ -59,7 +93,7 @@ fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
             let n = world.log.len();
             format!(
                 "run run{n} {}",
-                ["p", "q", "s", "c", "gates", "gates"][usize::from(a % 6)]
+                ["p", "q", "s", "c", "gates", "gates", "nest", "nest"][usize::from(a % 8)]
             )
         }
         2 => format!("attach a{host} node={} session={}", 1 + b % 3, world.log.len()),
@@ -89,6 +123,8 @@ fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
             ),
             None => return,
         },
+        // The leader is slow to begin runs, or not.
+        9 if a % 4 == 1 => format!("begins {}", ["off", "on", "on"][usize::from(b % 3)]),
         9 if a == 7 => format!("revoke-agent a{host}"),
         10 => "snapshot".into(),
         11 => "leader off".into(),
@@ -312,6 +348,10 @@ fn live((steps, script): &Life) -> World {
     for line in PLAYBOOKS.into_iter().flatten() {
         world.line(line);
     }
+    // So that there are runs below runs in many lives.
+    if steps.len().is_multiple_of(2) {
+        world.line("run first nest");
+    }
     for &event in script {
         happen(&mut world, event);
     }
@@ -359,6 +399,7 @@ proptest! {
     fn every_run_ends(script in script()) {
         let mut world = live(&script);
         world.line("leader on");
+        world.line("begins on");
         let paused: Vec<_> = world.state.active_runs().filter(|run| run.paused_at.is_some()).map(|run| run.id).collect();
         for run in paused {
             world.line(&format!("resume {}", name(run)));

@@ -123,3 +123,39 @@ fn hosts_that_follow_each_other_are_kept_from_readers_that_would_let_them_wait()
     let read = State::decode(&bytes).expect("it can be read");
     assert_eq!(read, world.state, "and who may go on is found again");
 }
+
+#[test]
+fn runs_below_runs_are_not_lost_by_a_reader_that_does_not_know_them() {
+    let mut world = with_a_run();
+    let before = version(&world.state.encode());
+    for line in [
+        "| playbook: kid",
+        "| version: 1",
+        "| targets: {all: {select: 'agent.id != \"\"'}}",
+        "| steps:",
+        "|   look: {do: host.info, targets: all}",
+        "publish",
+        "| playbook: above",
+        "| version: 1",
+        "| steps:",
+        "|   go: {playbook: {name: kid}}",
+        "yaml above",
+    ] {
+        world.line(line);
+    }
+    assert_eq!(version(&world.state.encode()), before, "nothing runs one yet");
+    world.line("start s above");
+    let bytes = world.state.encode();
+    assert_eq!(version(&bytes), 6);
+    let read = State::decode(&bytes).expect("it can be read");
+    let above = |state: &State| {
+        let run = state.active_runs().find(|run| run.parent.is_some())?;
+        state
+            .children(run.parent?.attempt.task.run)
+            .next()
+            .map(|child| child.id)
+    };
+    assert!(above(&read).is_some(), "the tree is there");
+    assert_eq!(above(&read), above(&world.state));
+    assert_eq!(read, world.state);
+}

@@ -175,6 +175,7 @@ fn steps(out: Output, plan: &v1::Plan) -> String {
             };
             let undo = match step.undo.as_str() {
                 "compensate" | "inverse" => step.undo_action.clone(),
+                "runs" => "rollback of its runs".to_owned(),
                 "impossible" => "cannot be undone".to_owned(),
                 _ => String::new(),
             };

@@ -117,6 +117,23 @@ impl Explainer<'_> {
             );
         }
         let begun = task.started_at.map_or(String::new(), |at| ago(self.now, at));
+        if let Some(undone) = self
+            .run
+            .undone_task(step, item)
+            .filter(|_| self.run.undoes_runs(step))
+        {
+            let mut going = self
+                .state
+                .children_of_task(undone)
+                .filter(|child| !child.status.is_end());
+            return going.next().map_or("is about to end".to_owned(), |child| {
+                format!(
+                    "waits for the rollback of run {}, which is {}{ends}",
+                    child.id,
+                    child.word()
+                )
+            });
+        }
         if self.run.begins_run(step) {
             return format!(
                 "is to begin a run of {}, which the leader does next{ends}",

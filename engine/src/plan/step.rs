@@ -70,6 +70,8 @@ pub enum Undo {
     Compensate(String),
     /// The catalogue says so.
     Inverse(String),
+    /// What it began is rolled back, as far as that can be.
+    Runs,
     /// Nothing does.
     Impossible,
 }
@@ -79,7 +81,7 @@ impl Undo {
     pub fn action(&self) -> Option<&str> {
         match self {
             Undo::Compensate(action) | Undo::Inverse(action) => Some(action),
-            Undo::Needless | Undo::Impossible => None,
+            Undo::Needless | Undo::Runs | Undo::Impossible => None,
         }
     }
 
@@ -89,6 +91,7 @@ impl Undo {
             Undo::Needless => "needless",
             Undo::Compensate(_) => "compensate",
             Undo::Inverse(_) => "inverse",
+            Undo::Runs => "runs",
             Undo::Impossible => "impossible",
         }
     }
@@ -264,7 +267,7 @@ fn weigh(declared: &Step) -> (Option<Impact>, Undo) {
             (Some(impact), undo(declared, impact, inverse))
         }
         Kind::Notify { .. } => (Some(Impact::Observe), Undo::Needless),
-        Kind::Playbook { .. } => (None, Undo::Impossible),
+        Kind::Playbook { .. } => (None, Undo::Runs),
         Kind::Decide { .. } | Kind::Score { .. } | Kind::Ask { .. } | Kind::WaitEvent { .. } => {
             (None, Undo::Needless)
         }

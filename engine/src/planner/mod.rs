@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 pub use decision::{Born, Decision, Gated, NewTask, NewTasks, NewUndo, Verdict};
 pub(crate) use gate::absent_labels_are_null;
 pub(crate) use scope::{Sources, parsed, target_value};
-pub use undo::{UndoTask, UndoView, undo_plan};
+pub use undo::{ROLLBACK, UndoTask, UndoView, undo_plan};
 
 /// Why a step is skipped whose `when` is false.
 pub const RULED_OUT: &str = "its condition was false";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use catalogue::{Action, RunsOn};
 use playbook::canonical::canonical_json;
 use playbook::manifest::{Compensate, Kind, OnFailure, Over, Step, Strategy, Template, Timeout};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::decision::{Born, Decision, NewTask, NewTasks, NewUndo};
 use super::open::{Opening, parameters};
@@ -15,10 +15,13 @@ use super::scope::{Sources, parsed};
 use super::work::Work;
 use crate::command::TaskError;
 use crate::id::AgentId;
-use crate::limits::RUN_STEPS_MAX;
+use crate::limits::{CHILD_MS_DEFAULT, RUN_STEPS_MAX};
 use crate::state::steps::Shared;
 use crate::state::undo::{Did, has_done};
 use crate::state::{Run, State, StepStatus};
+
+/// What undoes a step that began runs: the rollback of each of them.
+pub const ROLLBACK: &str = "run rollback";
 
 /// What would undo one step, for people.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +56,10 @@ pub fn undo_plan(state: &State, run: &Run) -> Vec<UndoView> {
     let mut views = Vec::new();
     for of in plan.newest_first() {
         let items = run.to_undo(of);
+        if run.begins_run(of) {
+            views.extend((!items.is_empty()).then(|| runs_view(state, run, of, &items)));
+            continue;
+        }
         let with = plan.undone_by(of);
         if items.is_empty() || (with.is_none() && !run.has_changed_something(of)) {
             continue;
@@ -80,6 +87,33 @@ pub fn undo_plan(state: &State, run: &Run) -> Vec<UndoView> {
     }
     views.sort_by_key(|view| view.action.is_none());
     views
+}
+
+/// What undoes a step that began runs.
+fn runs_view(state: &State, run: &Run, of: u16, items: &[u32]) -> UndoView {
+    let declared = run.declared(of);
+    let task = |&item: &u32| {
+        let runs: Vec<_> = state
+            .children_of_task(run.key(of, item))
+            .map(|child| child.id.to_string())
+            .collect();
+        UndoTask {
+            item,
+            agent: None,
+            parameters: Ok(canonical_json(&json!({"runs": runs}))),
+            unknown: false,
+        }
+    };
+    UndoView {
+        step: declared.name.clone(),
+        action: Some(ROLLBACK.to_owned()),
+        roles: declared
+            .gate
+            .as_ref()
+            .map(|gate| gate.roles.clone())
+            .unwrap_or_default(),
+        tasks: items.iter().map(task).collect(),
+    }
 }
 
 /// Why a step stays as it is.
@@ -153,15 +187,17 @@ impl Plan<'_> {
 
     /// What undoes this step; None: nothing does, or nothing is left to undo.
     fn undo_of(&self, of: u16) -> Option<NewUndo> {
-        let with = self.undone_by(of)?;
         if self.run.to_undo(of).is_empty() {
             return None;
         }
         let declared = self.run.declared(of);
-        let kind = Kind::Do {
-            action: with.action,
-            // Rendered from the step itself when its tasks are made.
-            with: BTreeMap::new(),
+        let kind = match &declared.kind {
+            Kind::Playbook { .. } => declared.kind.clone(),
+            _ => Kind::Do {
+                action: self.undone_by(of)?.action,
+                // Rendered from the step itself when its tasks are made.
+                with: BTreeMap::new(),
+            },
         };
         Some(NewUndo {
             of,
@@ -240,6 +276,9 @@ impl Plan<'_> {
 
     /// The tasks of a step that undoes another, from this one on.
     pub(super) fn undo_opening(&self, step: u16, of: u16, from: u32) -> Result<Opening, String> {
+        if self.run.undoes_runs(step) {
+            return self.undo_runs(step, of, from);
+        }
         let (Some(undo), Some(with)) = (self.run.undo_step(step), self.undone_by(of)) else {
             return Err("nothing undoes the step any more".into());
         };
@@ -292,6 +331,37 @@ impl Plan<'_> {
         Ok(Opening {
             shared,
             tasks: NewTasks::Each(tasks.collect()),
+            gated,
+        })
+    }
+
+    /// The tasks of a step that has runs rolled back, from this one on.
+    fn undo_runs(&self, step: u16, of: u16, from: u32) -> Result<Opening, String> {
+        let undo = self.run.undo_step(step).ok_or("it undoes nothing")?;
+        let undone = self.run.steps[usize::from(of)].shared.as_ref();
+        let undone = undone.ok_or("the step had no tasks")?;
+        let items: Vec<u32> = undo.each_item().skip(from as usize).collect();
+        let tasks: Vec<_> = items
+            .iter()
+            .map(|&item| NewTask {
+                host: 0,
+                item: self.run.task(of, item).item.clone(),
+                parameters: None,
+                born: None,
+            })
+            .collect();
+        let held = tasks.iter().map(|task| (task.host, task.item.as_deref()));
+        let gated = self.gated(self.run.declared(of), &[], from, held);
+        Ok(Opening {
+            shared: Shared {
+                total: from + items.len() as u32,
+                impact: undone.impact,
+                set: String::new(),
+                urgent: false,
+                attempt_ms: CHILD_MS_DEFAULT,
+                parameters: None,
+            },
+            tasks: NewTasks::Each(tasks),
             gated,
         })
     }

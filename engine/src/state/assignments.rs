@@ -105,10 +105,9 @@ impl State {
         let Some(run) = self.runs.get(run) else {
             return Vec::new();
         };
-        // Runs that begin runs are no calls to others: see [`State::children_wanted`].
-        let steps = (0u16..)
-            .zip(&run.steps)
-            .filter(|(step, _)| !run.begins_run(*step));
+        // What begins runs ([`State::children_wanted`]), or has them rolled back, is no call to others.
+        let to_others = |step: u16| !run.begins_run(step) && !run.undoes_runs(step);
+        let steps = (0u16..).zip(&run.steps).filter(|(step, _)| to_others(*step));
         steps
             .flat_map(|(step, state)| state.calls.iter().map(move |item| (step, *item)))
             .filter_map(|(step, item)| assignment_of(run, run.key(step, item), run.task(step, item)))

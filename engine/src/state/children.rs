@@ -8,6 +8,7 @@
 //! - Cancelling, pausing and resuming a run does the same to the children that go on, waited for or not, in the same
 //!   apply; stopping a task cancels its child. From then on the child's own deadlines end the task, so its `finally` is
 //!   waited for.
+//! - A step that began runs is undone by a step that has them rolled back, each by its own steps, and waits for that.
 //!
 //! The tree only grows downwards and each level may have fewer below it than the one above, so that it ends
 //! (docs/adr/0029-a-step-that-runs-a-playbook-is-a-run.md).
@@ -36,6 +37,9 @@ pub const RUN_FAILED: &str = "run_failed";
 /// The error of a task whose run was cancelled though the task was not.
 pub const RUN_CANCELLED: &str = "run_cancelled";
 
+/// The error of what undoes a task whose run was not rolled back, or not all of it.
+pub const NOT_ROLLED_BACK: &str = "not_rolled_back";
+
 /// Where a run comes from that a step of another one began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
@@ -63,6 +67,8 @@ pub(crate) enum Cascade {
     Resume(RunId, Timestamp),
     /// The attempt is to stop.
     Stop(AttemptKey, Stop),
+    /// The attempt has begun, which undoes a task that began runs.
+    Undo(AttemptKey),
 }
 
 impl State {
@@ -223,6 +229,80 @@ impl State {
             _ => ended(OutcomeStatus::Failed, output, why(RUN_FAILED)),
         };
         self.end_attempt(&parent.attempt, &outcome, turn);
+        let above = self.runs.get(&parent.attempt.task.run);
+        for undoing in above.map_or_else(Vec::new, |run| run.undoing(parent.attempt.task)) {
+            self.end_undoing(&undoing, turn);
+        }
+    }
+
+    /// The task that this attempt undoes began runs: those that go on are cancelled, and all are rolled back.
+    fn undo_children(&mut self, key: &AttemptKey, turn: &mut Turn<'_>) {
+        let Some(run) = self.runs.get(&key.task.run) else {
+            return;
+        };
+        let Some(task) = run.undone_task(key.task.step, key.task.item) else {
+            return;
+        };
+        let by = run.undo.asked_by.clone().or_else(|| Some(run.requester.clone()));
+        let reason = format!("run {}, which began it, undoes its step", run.id);
+        let children: Vec<_> = self
+            .children_of_task(task)
+            .map(|child| (child.id, child.status))
+            .collect();
+        for (child, status) in children {
+            let untouched = |run: &Run| run.undo.asked_by.is_none() && !run.trimmed;
+            if !status.is_end() {
+                self.cancel_child(child, &reason, Some(by.clone()), turn);
+            } else if self.runs.get(&child).is_some_and(untouched) {
+                self.runs.reopen(child);
+                self.with_run(child, turn, |run, around| {
+                    run.want_undone(by.clone());
+                    run.roll_back(around);
+                });
+                self.record(
+                    turn,
+                    "run.rollback",
+                    child.to_string(),
+                    &json!({"reason": reason}),
+                );
+            }
+        }
+        self.end_undoing(key, turn);
+    }
+
+    /// Ends such an attempt once all of those runs are over.
+    fn end_undoing(&mut self, key: &AttemptKey, turn: &mut Turn<'_>) {
+        let undone = self.runs.get(&key.task.run);
+        let Some(task) = undone.and_then(|run| run.undone_task(key.task.step, key.task.item)) else {
+            return;
+        };
+        if self.children_of_task(task).any(|child| !child.status.is_end()) {
+            return;
+        }
+        let left = self.children_of_task(task).find_map(|child| {
+            let (id, left) = (child.id, child.not_undone().join(", "));
+            match child.rollback_word() {
+                "succeeded" | "nothing" => None,
+                "incomplete" => Some(format!(
+                    "run {id} was rolled back, but for what nothing undoes: {left}"
+                )),
+                _ if child.trimmed => Some(format!(
+                    "the tasks of run {id} were dropped to make room: what it did is no longer known"
+                )),
+                _ => Some(format!(
+                    "the rollback of run {id} has failed: `cordon run retry` it, and then this"
+                )),
+            }
+        });
+        let outcome = match left {
+            None => ended(OutcomeStatus::Succeeded, Value::Null, None),
+            Some(why) => ended(
+                OutcomeStatus::Failed,
+                Value::Null,
+                Some(error(NOT_ROLLED_BACK, why)),
+            ),
+        };
+        self.end_attempt(key, &outcome, turn);
     }
 
     /// Ends an attempt that goes on; nothing, if it does not any more.
@@ -249,6 +329,7 @@ impl State {
                 Cascade::Pause(id) => self.pause_children(id, turn),
                 Cascade::Resume(id, since) => self.resume_children(id, since, turn),
                 Cascade::Stop(key, stop) => self.stop_child(&key, stop, turn),
+                Cascade::Undo(key) => self.undo_children(&key, turn),
             }
         }
     }
@@ -365,7 +446,32 @@ impl State {
 impl Run {
     /// The step's tasks begin runs.
     pub fn begins_run(&self, step: u16) -> bool {
-        matches!(self.declared(step).kind, Kind::Playbook { .. })
+        matches!(self.declared(step).kind, Kind::Playbook { .. }) && self.about(step).is_none()
+    }
+
+    /// The step's tasks have runs rolled back that another one's began.
+    pub fn undoes_runs(&self, step: u16) -> bool {
+        matches!(self.declared(step).kind, Kind::Playbook { .. }) && self.about(step).is_some()
+    }
+
+    /// The task that one of these undoes.
+    pub(crate) fn undone_task(&self, step: u16, item: u32) -> Option<TaskKey> {
+        let undo = self.undo_step(step)?;
+        let undone = undo.each_item().nth(item as usize)?;
+        Some(self.key(undo.of, undone))
+    }
+
+    /// The attempts that have the runs of this task rolled back, and go on.
+    fn undoing(&self, task: TaskKey) -> Vec<AttemptKey> {
+        let first = self.manifest().step_count();
+        let steps = (first..self.steps.len() as u16).filter(|&step| self.undoes_runs(step));
+        let of_task = |step: u16| {
+            let undo = self.undo_step(step).filter(|undo| undo.of == task.step)?;
+            let item = undo.each_item().position(|item| item == task.item)? as u32;
+            let goes_on = self.steps[usize::from(step)].calls.contains(&item);
+            goes_on.then(|| self.attempt(step, item))
+        };
+        steps.filter_map(of_task).collect()
     }
 
     /// The current attempt of a task.

@@ -213,8 +213,9 @@ impl Run {
     /// The task's clock stands still: it is in no agent's hands, and the run is paused.
     pub(crate) fn stands_still(&self, step: u16, item: u32) -> bool {
         let status = self.task(step, item).status;
-        // The run that it began is paused too.
-        let in_a_run = status == TaskStatus::Started && self.begins_run(step);
+        // The run that it began, or has rolled back, is paused too.
+        let runs = self.begins_run(step) || self.undoes_runs(step);
+        let in_a_run = status == TaskStatus::Started && runs;
         self.paused_at.is_some() && (in_a_run || matches!(status, TaskStatus::Waiting | TaskStatus::Backoff))
     }
 

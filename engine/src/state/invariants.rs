@@ -84,6 +84,15 @@ impl State {
                                 && !matches!(task.status, TaskStatus::Judging | TaskStatus::Gated)),
                         "{at}: what can wait for ever has a deadline"
                     );
+                    if let Some(undone) = run
+                        .undone_task(number as u16, item as u32)
+                        .filter(|_| run.undoes_runs(number as u16) && task.status == TaskStatus::Started)
+                    {
+                        assert!(
+                            self.children_of_task(undone).any(|child| !child.status.is_end()),
+                            "{at}: it ends when the last run does that it has rolled back"
+                        );
+                    }
                     if begins_run {
                         let child = self.child_of(&run.attempt(number as u16, item as u32));
                         assert!(

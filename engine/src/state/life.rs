@@ -26,7 +26,7 @@ pub(crate) fn error(code: &str, message: impl Into<String>) -> TaskError {
 }
 
 impl Run {
-    pub(super) fn key(&self, step: u16, item: u32) -> TaskKey {
+    pub(crate) fn key(&self, step: u16, item: u32) -> TaskKey {
         TaskKey {
             run: self.id,
             step,
@@ -137,6 +137,9 @@ impl Run {
         task.started_at = Some(around.now);
         let attempt = task.attempt;
         self.set_wake(step, item, around);
+        if self.undoes_runs(step) {
+            around.out.cascade.push(Cascade::Undo(self.attempt(step, item)));
+        }
         around
             .events
             .push(self.id, step, item, TaskEvent::Start { attempt });

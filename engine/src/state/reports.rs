@@ -62,6 +62,7 @@ impl Run {
         let step = self.steps.get(usize::from(call.key.task.step));
         if self.trimmed
             || step.is_none_or(|step| !step.is_call() || step.tasks.len() <= call.key.task.item as usize)
+            || self.undoes_runs(call.key.task.step)
         {
             return Err("there is no such call".into());
         }

@@ -63,7 +63,7 @@ impl Undo {
 impl UndoStep {
     /// It undoes something; otherwise it tells.
     pub(crate) fn undoes(&self) -> bool {
-        matches!(self.declared.kind, Kind::Do { .. })
+        matches!(self.declared.kind, Kind::Do { .. } | Kind::Playbook { .. })
     }
 
     /// The items of the tasks that it undoes.
@@ -204,7 +204,12 @@ impl Run {
         let by: Vec<_> = by.collect();
         (0u32..)
             .zip(&self.steps[usize::from(of)].tasks)
-            .filter(|(item, task)| has_done(task) != Did::Nothing && !by.iter().any(|undo| undo.has(*item)))
+            .filter(|(_, task)| match self.begins_run(of) {
+                // Whatever became of the attempts, their runs say what they did.
+                true => task.token > 0,
+                false => has_done(task) != Did::Nothing,
+            })
+            .filter(|(item, _)| !by.iter().any(|undo| undo.has(*item)))
             .map(|(item, _)| item)
             .collect()
     }
