@@ -148,7 +148,8 @@ impl Sent {
         }
     }
 
-    fn tell(self, out: Output) -> Result<u8> {
+    fn tell(mut self, out: Output) -> Result<u8> {
+        self.refused.sort_by_key(|(line, _)| *line);
         let refused = self.refused.len() as u64 + self.refused_more;
         let text = format!(
             "{} events taken, {refused} refused: {} matched, {} to become runs, {} seen before, {} waiting steps went on\n",
