@@ -26,6 +26,15 @@ fn main() -> std::io::Result<()> {
         corpus("snapshot")?,
     );
     let mut words = BTreeSet::new();
+    let cacao = corpus("cacao")?;
+    let mut terms = BTreeSet::new();
+    for path in files(&here.join("../playbook/tests/cacao/valid"), "json")? {
+        let text = fs::read_to_string(&path)?;
+        fs::write(cacao.join(name(&path)), &text)?;
+        // What stands in quotes: the names of fields, and values.
+        terms.extend(text.split('"').filter(|term| is_term(term)).map(str::to_owned));
+    }
+    fs::write(here.join("cacao.dict"), dictionary(&terms))?;
     for folder in ["playbook/library", "playbook/examples", "playbook/tests/problems"] {
         for path in files(&here.join("..").join(folder), "yaml")? {
             let text = fs::read_to_string(&path)?;
@@ -40,8 +49,7 @@ fn main() -> std::io::Result<()> {
             }
         }
     }
-    let dictionary: Vec<String> = words.iter().map(|word| format!("\"{word}\"\n")).collect();
-    fs::write(here.join("playbook.dict"), dictionary.concat())?;
+    fs::write(here.join("playbook.dict"), dictionary(&words))?;
     for path in files(&here.join("../engine/tests/scripts"), "txt")? {
         let mut world = World::new();
         for line in fs::read_to_string(&path)?.lines() {
@@ -52,6 +60,15 @@ fn main() -> std::io::Result<()> {
         fs::write(snapshot.join(name(&path)), &world.state.encode()[HEADER_BYTES..])?;
     }
     Ok(())
+}
+
+fn is_term(term: &str) -> bool {
+    (2..=64).contains(&term.len()) && term.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+}
+
+/// In libFuzzer's format.
+fn dictionary(words: &BTreeSet<String>) -> String {
+    words.iter().map(|word| format!("\"{word}\"\n")).collect()
 }
 
 /// What stands in `${...}`, in quotes or behind a field that is a condition; some of it is none, which does no harm.
