@@ -13,6 +13,14 @@ use world::World;
 /// Before a snapshot's body.
 const HEADER_BYTES: usize = 44;
 
+/// Events of the kinds that the target's triggers wait for.
+const EVENTS: [&str; 4] = [
+    r#"{"class_uid":2004,"category_uid":2,"activity_id":1,"type_uid":200401,"severity_id":5,"device":{"uid":"a"},"finding_info":{"attacks":[{"technique":{"uid":"T1486"}}]}}"#,
+    r#"{"class_uid":3002,"status_id":2,"time":1700000000000,"user":{"name":"eve"},"src_endpoint":{"ip":"10.0.0.1"},"metadata":{"version":"1.3.0"}}"#,
+    r#"{"class_uid":4009,"email":{"message_uid":"<a@b>","from":"x@y"},"raw":"r"}"#,
+    r#"{"ticket":7,"who":["a",{"b":null}],"n":1.5e3}"#,
+];
+
 fn main() -> std::io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let corpus = |target: &str| -> std::io::Result<PathBuf> {
@@ -25,6 +33,10 @@ fn main() -> std::io::Result<()> {
         corpus("expression")?,
         corpus("snapshot")?,
     );
+    let event = corpus("event")?;
+    for (number, text) in EVENTS.iter().enumerate() {
+        fs::write(event.join(number.to_string()), text)?;
+    }
     let mut words = BTreeSet::new();
     let cacao = corpus("cacao")?;
     let mut terms = BTreeSet::new();
