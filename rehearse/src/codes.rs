@@ -71,9 +71,15 @@ pub const ALL: &[Explanation] = &[
     ),
     of(
         "T0206",
-        "The answer of a person was refused",
-        "The engine judges answers as it does in a cluster: by their role, by who asked for the run, once for each person, in \
-         time. `refused: WHY` beside the answer expects it.",
+        "What a person said or did was refused",
+        "The engine judges people as it does in a cluster: answers by their role, by who asked for the run, once for each \
+         person, in time; what is done to the run by how far it is. `refused: WHY` beside it expects that.",
+    ),
+    of(
+        "T0207",
+        "The case cannot be set up so",
+        "The engine refused something of the world that the case describes, such as a host with too many labels: neither the \
+         playbook nor the run is at fault.",
     ),
 ];
 

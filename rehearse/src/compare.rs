@@ -6,7 +6,7 @@ use engine::state::runs::{NOTIFY, TaskView};
 use playbook::{Place, Problem, Problems};
 use serde_json::Value;
 
-use crate::fakes::holds;
+use crate::fakes::{holds, parsed};
 use crate::suite::{
     Case, Expect, ExpectApproval, ExpectAsked, ExpectNotified, ExpectStep, ExpectTask, Suite, Wanted,
 };
@@ -27,6 +27,11 @@ pub(crate) fn report(suite: &Suite, case: &Case, world: World<'_>, stuck: Option
                 "the engine bounds everything that waits: this is a fault of Cordon's own, please report it";
             findings.add("T0204", case.place, format!("the run does not end: {how}"), hint);
         }
+        Some(Stuck::Broken(why)) => {
+            let hint = "mend what the case is given: a cluster would refuse it too";
+            let message = format!("the case cannot be set up so: {why}");
+            findings.add("T0207", case.place, message, hint);
+        }
         None => {
             if let Some(wanted) = &case.expect.refused {
                 let message = "the run was expected to be refused, and was started";
@@ -43,7 +48,7 @@ pub(crate) fn report(suite: &Suite, case: &Case, world: World<'_>, stuck: Option
             let hint = format!("write fakes: {{{}: {{output: {{...}}}}}}", missing.step);
             findings.add("T0202", case.place, message, hint);
         }
-        findings.run(&case.expect, run, world.elapsed_ms());
+        findings.run(&case.expect, run, world.took_ms());
         for wanted in &case.expect.steps {
             findings.step(wanted, run);
         }
@@ -72,13 +77,14 @@ pub(crate) fn report(suite: &Suite, case: &Case, world: World<'_>, stuck: Option
     let (status, reason) = match (run, &stuck) {
         (Some(run), _) => (run.status.as_str(), run.reason.clone()),
         (None, Some(Stuck::Refused(why))) => ("refused", why.clone()),
+        (None, Some(Stuck::Broken(why))) => ("not set up", why.clone()),
         (None, _) => ("refused", String::new()),
     };
     CaseReport {
         name: case.name.clone(),
         status: status.to_owned(),
         reason,
-        took_ms: world.elapsed_ms(),
+        took_ms: world.took_ms(),
         steps: steps.collect(),
         findings: findings.into_problems(&suite.text),
         asked: world.asked,
@@ -165,7 +171,10 @@ impl Findings {
 
     fn step(&mut self, wanted: &Wanted<ExpectStep>, run: &Run) {
         let (place, expected) = (wanted.place, &wanted.value);
-        let Some(number) = run.manifest().step_number(&expected.name) else {
+        let Some(number) = run.step_number(&expected.name) else {
+            let message = format!("step `{}` never came", expected.name);
+            let hint = "what undoes a step, or tells of its failure, comes when that is called for";
+            self.add("T0201", place, message, hint);
             return;
         };
         let state = &run.steps[usize::from(number)];
@@ -357,7 +366,6 @@ impl Findings {
         let mut last: Option<(usize, &str)> = None;
         for name in &wanted.value {
             let at = run
-                .manifest()
                 .step_number(name)
                 .and_then(|number| began.iter().position(|begun| *begun == number));
             match (at, last) {
@@ -471,11 +479,6 @@ fn how_often(times: Option<u64>) -> String {
         None => "at least once".to_owned(),
         Some(times) => format!("{times} times"),
     }
-}
-
-fn parsed(text: Option<&str>) -> Value {
-    text.and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or(Value::Null)
 }
 
 fn shown(value: &Value) -> String {

@@ -61,6 +61,12 @@ pub(crate) fn holds(wanted: &Value, found: &Value) -> bool {
     }
 }
 
+/// The value of a JSON text of the engine's own; null: there is none.
+pub(crate) fn parsed(text: Option<&str>) -> Value {
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or(Value::Null)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -14,6 +14,7 @@
 pub mod codes;
 mod compare;
 mod coverage;
+mod deeds;
 mod fakes;
 mod fleet;
 mod people;

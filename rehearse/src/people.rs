@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::suite::{Says, Word};
 use crate::world::{Event, RUN, World};
 
-/// Something that a person said and that did not go as the test file says.
+/// Something that a person said or did and that did not go as the test file says.
 pub(crate) struct Unheard {
     pub place: Place,
     pub message: String,
@@ -81,24 +81,21 @@ impl World<'_> {
                 }
             }
         };
-        let message = match (&says.refused, why) {
+        let what = format!("the answer of {}", says.operator);
+        self.heed(says.place, &what, says.refused.as_deref(), why);
+    }
+
+    /// Compares what was refused of what a person did with what the test file expects.
+    pub(crate) fn heed(&mut self, place: Place, what: &str, wanted: Option<&str>, why: Option<String>) {
+        let message = match (wanted, why) {
             (None, None) => return,
             (Some(wanted), Some(why)) if why.contains(wanted) => return,
             (Some(wanted), Some(why)) => {
-                format!(
-                    "the answer of {} was refused, without {wanted:?} in the reason: {why}",
-                    says.operator
-                )
+                format!("{what} was refused, without {wanted:?} in the reason: {why}")
             }
-            (Some(_), None) => {
-                format!(
-                    "the answer of {} was expected to be refused, and was taken",
-                    says.operator
-                )
-            }
-            (None, Some(why)) => format!("the answer of {} was refused: {why}", says.operator),
+            (Some(_), None) => format!("{what} was expected to be refused, and was taken"),
+            (None, Some(why)) => format!("{what} was refused: {why}"),
         };
-        let place = says.place;
         self.unheard.push(Unheard { place, message });
     }
 

@@ -25,6 +25,8 @@ pub const BEGINS_AT: Timestamp = Timestamp(1_767_603_600_000);
 pub const AFTER_MS: u64 = 1_000;
 /// Who asks for the run in cases that do not say.
 pub const REQUESTER: &str = "responder";
+/// Who does things to runs in cases that do not say.
+pub const COMMANDER: &str = "commander";
 
 /// The cases of one test file, and the playbook that they are of.
 #[derive(Debug)]
@@ -137,19 +139,56 @@ pub(crate) enum Word {
     Fill(Map<String, Value>),
 }
 
-/// Something that a person does.
+/// Something that a person does to the run.
 #[derive(Clone, Debug)]
 pub(crate) struct Happening {
+    pub place: Place,
     /// From the run's start on.
     pub at_ms: u64,
+    /// Who.
+    pub by: String,
     pub what: Deed,
+    /// The engine does not let him; within the reason why.
+    pub refused: Option<String>,
 }
 
-/// What it is.
+/// What it is. Texts are the reasons.
 #[derive(Clone, Debug)]
 pub(crate) enum Deed {
-    /// The run is cancelled, with this reason.
     Cancel(String),
+    /// And what it did is undone.
+    CancelAndRollBack(String),
+    /// What it did is undone, once it is over.
+    RollBack(String),
+    Pause(String),
+    Resume,
+    Retry {
+        /// Only this one; None: all.
+        step: Option<String>,
+        /// Also what may have been done.
+        unknown: bool,
+    },
+    Settle(Settled),
+}
+
+/// What a person found out of a task of which nobody knew what became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    pub step: String,
+    pub which: Which,
+    pub succeeded: bool,
+    pub reason: String,
+}
+
+/// Which of the tasks of a step.
+#[derive(Clone, Debug)]
+pub(crate) enum Which {
+    /// The one that it has.
+    Only,
+    /// The one on this host.
+    Host(String),
+    /// The first whose item holds this.
+    Item(Value),
 }
 
 /// A thing that is expected, and where that is written.

@@ -16,7 +16,7 @@ use sha2::Digest as _;
 use crate::fakes::{self, Question};
 use crate::fleet::{Fleet, Worker};
 use crate::people::Unheard;
-use crate::suite::{Answer, Deed, Ends, Fake, Given, Host, Says};
+use crate::suite::{Answer, Ends, Fake, Given, Happening, Host, Says};
 use crate::trace::Asked;
 
 /// Moments of one case: far more than a playbook of many steps over many hosts needs.
@@ -29,19 +29,22 @@ const NODE: NodeId = NodeId(1);
 pub(crate) const RUN: RunId = RunId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
 
 /// What happens at a moment that the engine does not set itself.
-pub(crate) enum Event {
+pub(crate) enum Event<'a> {
     Comes(AgentId),
     Goes(AgentId),
     Ends(Worker, AttemptKey),
     /// A person answers: the request, and which of what is said to it.
     Says(ApprovalId, usize),
-    Deed(Deed),
+    /// A person does something to the run.
+    Deed(&'a Happening),
 }
 
 /// Why a case could not be carried out to its end.
 pub(crate) enum Stuck {
     /// The run was not started.
     Refused(String),
+    /// The world around it cannot be as the case says.
+    Broken(String),
     /// Nothing more can happen, or it never stops happening.
     Endless(&'static str),
 }
@@ -62,8 +65,10 @@ pub(crate) struct World<'a> {
     hosts: BTreeMap<AgentId, &'a Host>,
     fleet: Fleet,
     /// By time and the order in which they were set.
-    events: BTreeMap<(Timestamp, u64), Event>,
+    events: BTreeMap<(Timestamp, u64), Event<'a>>,
     events_set: u64,
+    /// How many things people have still to do.
+    deeds_left: usize,
     /// Whose assignments changed.
     changed: BTreeSet<Worker>,
     pub asked: Vec<Asked>,
@@ -93,6 +98,7 @@ impl<'a> World<'a> {
             fleet: Fleet::new(given.fleet.iter().map(|host| &host.id)),
             events: BTreeMap::new(),
             events_set: 0,
+            deeds_left: given.meanwhile.len(),
             changed: BTreeSet::new(),
             asked: Vec::new(),
             unanswered: Vec::new(),
@@ -124,7 +130,7 @@ impl<'a> World<'a> {
         }
         world.give_roles();
         for happening in &given.meanwhile {
-            world.at(happening.at_ms, Event::Deed(happening.what.clone()));
+            world.at(happening.at_ms, Event::Deed(happening));
         }
         world
     }
@@ -167,13 +173,13 @@ impl<'a> World<'a> {
 
     /// Starts the run, and lets time pass until it has ended.
     pub fn run(&mut self, manifest: &Manifest, given: &Given) -> Result<(), Stuck> {
+        self.sound()?;
         self.start(manifest, given)?;
         for _ in 0..MOMENTS_MAX {
             self.settle()?;
-            if let Some(why) = self.refused.take() {
-                return Err(Stuck::Refused(why));
-            }
-            if self.subject().is_some_and(|run| run.status.is_end()) {
+            self.sound()?;
+            // What people do when it is over may begin it anew.
+            if self.subject().is_some_and(|run| run.status.is_end()) && self.deeds_left == 0 {
                 return Ok(());
             }
             let next = self.events.keys().next().map(|(at, _)| *at);
@@ -197,6 +203,11 @@ impl<'a> World<'a> {
         Err(Stuck::Endless("it goes on and on"))
     }
 
+    /// Nothing of the world's own was refused.
+    fn sound(&mut self) -> Result<(), Stuck> {
+        self.refused.take().map_or(Ok(()), |why| Err(Stuck::Broken(why)))
+    }
+
     /// The run; None: it was not started.
     pub fn subject(&self) -> Option<&Run> {
         self.state.run(&RUN)
@@ -205,6 +216,12 @@ impl<'a> World<'a> {
     /// From the run's start on.
     pub fn elapsed_ms(&self) -> u64 {
         self.now.0 - self.begins_at.0
+    }
+
+    /// How long the run took, or takes already.
+    pub fn took_ms(&self) -> u64 {
+        let ended_at = self.subject().and_then(|run| run.ended_at);
+        ended_at.map_or(self.elapsed_ms(), |at| at.0 - self.begins_at.0)
     }
 
     fn start(&mut self, manifest: &Manifest, given: &Given) -> Result<(), Stuck> {
@@ -377,9 +394,9 @@ impl<'a> World<'a> {
                 }
             }
             Event::Says(approval, number) => self.answer(approval, number),
-            Event::Deed(Deed::Cancel(reason)) => {
-                let actor = Actor::Operator("commander".to_owned());
-                self.apply(actor, Command::CancelRun { run: RUN, reason });
+            Event::Deed(happening) => {
+                self.deeds_left -= 1;
+                self.does(happening);
             }
         }
     }
@@ -478,7 +495,7 @@ impl<'a> World<'a> {
     }
 
     /// Sets an event, from the run's start on.
-    pub(crate) fn at(&mut self, at_ms: u64, event: Event) {
+    pub(crate) fn at(&mut self, at_ms: u64, event: Event<'a>) {
         self.events_set += 1;
         self.events
             .insert((self.begins_at.plus_ms(at_ms), self.events_set), event);

@@ -100,10 +100,22 @@ fn people_answer_as_the_engine_lets_them() {
 }
 
 #[test]
+fn what_undoes_and_tells_has_fakes_people_and_ends() {
+    check_cases("undo.playbook.yaml", "undo.yaml", "undo.txt");
+}
+
+#[test]
+fn what_a_test_says_of_steps_that_never_come_and_deeds_that_nobody_can_do_is_a_problem() {
+    check_problems("undo.playbook.yaml", "undo-problems.yaml", "undo-problems.txt");
+}
+
+#[test]
 fn every_code_is_explained_and_every_explanation_is_of_a_code() {
     let sources = [
         include_str!("../src/compare.rs"),
         include_str!("../src/suite.rs"),
+        include_str!("../src/read/meanwhile.rs"),
+        include_str!("../src/read/named.rs"),
         include_str!("../src/read/people.rs"),
         include_str!("../src/read/mod.rs"),
         include_str!("../src/read/expect.rs"),

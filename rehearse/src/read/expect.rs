@@ -5,7 +5,8 @@ use playbook::yaml::Node;
 use playbook::{Place, nearest};
 
 use super::fields::Reader;
-use super::{action_of, host_of, known_host, step_of};
+use super::named::{actions, step_of};
+use super::{host_of, known_host};
 use crate::suite::{Expect, ExpectApproval, ExpectAsked, ExpectNotified, ExpectStep, ExpectTask, Wanted};
 
 const EXPECT: &[&str] = &[
@@ -266,11 +267,7 @@ fn asked(reader: &mut Reader, manifest: &Manifest, fleet: &[&str], node: &Node) 
     }
     let mut action = None;
     if let Some(node) = node.get("action") {
-        let actions = manifest.steps.iter().chain(&manifest.finally);
-        let mut actions: Vec<&str> = actions.filter_map(action_of).map(|action| action.name).collect();
-        actions.sort_unstable();
-        actions.dedup();
-        action = Some(reader.word(node, "action in the playbook", &actions)?);
+        action = Some(reader.word(node, "action in the playbook", &actions(manifest))?);
     }
     if step.is_none() && action.is_none() {
         let hint = "write `step: NAME` or `action: NAME`";

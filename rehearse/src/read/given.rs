@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 
 use super::fields::Reader;
 use super::fill::filled;
+use super::host_of;
+use super::meanwhile::meanwhile;
+use super::named::step_of;
 use super::people::people;
-use super::{action_of, host_of, step_of};
-use crate::suite::{
-    AFTER_MS, Answer, BEGINS_AT, Deed, Ends, Fake, Given, HOSTS_MAX, Happening, Host, REQUESTER,
-};
+use crate::suite::{AFTER_MS, Answer, BEGINS_AT, Ends, Fake, Given, HOSTS_MAX, Host, REQUESTER};
 
 const HOST: &[&str] = &["labels", "facts", "online", "offline"];
 const OFFLINE: &[&str] = &["from", "until"];
@@ -43,13 +43,11 @@ pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case:
             let Some(step) = step_of(reader, manifest, &key.name, key.place) else {
                 continue;
             };
-            let action = action_of(step);
-            if action.is_none() && !matches!(step.kind, Kind::Notify { .. } | Kind::Playbook { .. }) {
-                let what = format!(
-                    "`{}` does `{}`: it asks no host and no system",
-                    step.name,
-                    step.kind.name()
-                );
+            let action = step.action;
+            let runs = matches!(step.step.kind, Kind::Playbook { .. });
+            if action.is_none() && !step.tells && !runs {
+                let kind = step.step.kind.name();
+                let what = format!("`{}` does `{kind}`: it asks no host and no system", step.name);
                 reader.problem("T0106", key.place, what, "");
                 continue;
             }
@@ -67,6 +65,7 @@ pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case:
             }
         }
     }
+    let meanwhile = meanwhile(reader, manifest, &names, case);
     Given {
         inputs,
         event: case.get("event").map(Node::to_json),
@@ -83,7 +82,7 @@ pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case:
         fleet,
         fakes,
         people: people(reader, manifest, root, case),
-        meanwhile: meanwhile(reader, case),
+        meanwhile,
     }
 }
 
@@ -185,6 +184,15 @@ fn fake(
     let attempts = match node.get("attempts") {
         None => vec![answer(reader, action, node)?],
         Some(list) => {
+            if let Some(beside) = ANSWER.iter().find(|name| node.get(name).is_some()) {
+                let what = format!("`{beside}` beside `attempts` would never be looked at");
+                reader.problem(
+                    "T0103",
+                    node.place,
+                    what,
+                    "write it in the attempts that it is of",
+                );
+            }
             let mut all = Vec::new();
             for node in reader.list(list, "`attempts`") {
                 let node = reader.fields(node, "an attempt", ANSWER)?;
@@ -266,31 +274,6 @@ fn answer(reader: &mut Reader, action: Option<&catalogue::Action>, node: &Node) 
         }
     };
     Some(Answer { ends, after_ms })
-}
-
-fn meanwhile(reader: &mut Reader, case: &Node) -> Vec<Happening> {
-    let mut all = Vec::new();
-    let Some(node) = case.get("meanwhile") else {
-        return all;
-    };
-    for node in reader.list(node, "`meanwhile`") {
-        let Some(node) = reader.fields(node, "what happens meanwhile", &["at", "cancel"]) else {
-            continue;
-        };
-        let (Some(at), Some(cancel)) = (node.get("at"), node.get("cancel")) else {
-            let hint = "write `{at: 10m, cancel: WHY}`";
-            reader.problem("T0103", node.place, "this does not say when, or what", hint);
-            continue;
-        };
-        if let (Some(at_ms), Some(why)) = (reader.duration(at, "`at`"), reader.text(cancel, "`cancel`")) {
-            all.push(Happening {
-                at_ms,
-                what: Deed::Cancel(why),
-            });
-        }
-    }
-    all.sort_by_key(|happening| happening.at_ms);
-    all
 }
 
 fn moment(reader: &mut Reader, node: &Node) -> Option<Timestamp> {

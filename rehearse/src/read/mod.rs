@@ -4,9 +4,11 @@ mod expect;
 mod fields;
 mod fill;
 mod given;
+mod meanwhile;
+mod named;
 mod people;
 
-use playbook::manifest::{Kind, Manifest, Step};
+use playbook::manifest::Manifest;
 use playbook::yaml::{self, Node};
 use playbook::{Place, Problem, Problems, nearest};
 
@@ -109,20 +111,6 @@ fn file(reader: &mut Reader, manifest: &Manifest, root: &Node) -> Option<Vec<Cas
     Some(cases)
 }
 
-/// The step of this name; a problem where there is none.
-fn step_of<'a>(reader: &mut Reader, manifest: &'a Manifest, name: &str, place: Place) -> Option<&'a Step> {
-    let found = manifest
-        .step_number(name)
-        .and_then(|number| manifest.step(number));
-    if found.is_none() {
-        let names = manifest.steps.iter().chain(&manifest.finally);
-        let names: Vec<&str> = names.map(|step| step.name.as_str()).collect();
-        let hint = nearest::hint(name, names.iter().copied());
-        reader.problem("T0104", place, format!("the playbook has no step `{name}`"), hint);
-    }
-    found
-}
-
 /// A host of the case's fleet; a problem where it is none.
 fn host_of(reader: &mut Reader, fleet: &[&str], node: &Node) -> Option<String> {
     let name = reader.text(node, "a host")?;
@@ -134,13 +122,5 @@ fn known_host(reader: &mut Reader, fleet: &[&str], name: &str, place: Place) {
     if !fleet.contains(&name) {
         let hint = nearest::hint(name, fleet.iter().copied());
         reader.problem("T0104", place, format!("the fleet has no host `{name}`"), hint);
-    }
-}
-
-/// The action that a step asks for; None: it asks for none.
-fn action_of(step: &Step) -> Option<&'static catalogue::Action> {
-    match &step.kind {
-        Kind::Do { action, .. } => catalogue::find(action),
-        _ => None,
     }
 }

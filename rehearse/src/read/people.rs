@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use playbook::manifest::{Kind, Manifest, Step};
+use playbook::manifest::{Kind, Manifest};
 use playbook::yaml::Node;
 
 use super::fields::Reader;
-use super::step_of;
+use super::named::{Named, step_of};
 use crate::suite::{AFTER_MS, Says, Word};
 
 const SAYS: &[&str] = &[
@@ -27,7 +27,7 @@ pub(super) fn people(
             let Some(step) = step_of(reader, manifest, &key.name, key.place) else {
                 continue;
             };
-            let roles = roles(step);
+            let roles = roles(&step);
             if roles.is_empty() {
                 let what = format!("`{}` asks nobody: it has no gate, and is no `ask`", step.name);
                 reader.problem("T0106", key.place, what, "");
@@ -35,16 +35,17 @@ pub(super) fn people(
             }
             let mut says = Vec::new();
             for node in reader.one_or_more(node) {
-                says.extend(one(reader, step, &roles, node));
+                says.extend(one(reader, &step, &roles, node));
             }
-            all.insert(step.name.clone(), says);
+            all.insert(step.name, says);
         }
     }
     all
 }
 
-/// Who may answer for a step, those to whom it escalates last.
-fn roles(step: &Step) -> Vec<&str> {
+/// Who may answer for a step, those to whom it escalates last. What undoes a step asks those whom the step asked.
+fn roles<'a>(named: &Named<'a>) -> Vec<&'a str> {
+    let step = named.step;
     let asked: &[String] = match &step.kind {
         Kind::Ask { roles, .. } => roles,
         _ => &[],
@@ -52,11 +53,12 @@ fn roles(step: &Step) -> Vec<&str> {
     let gate = step
         .gate
         .iter()
+        .filter(|_| named.own || !named.tells)
         .flat_map(|gate| gate.roles.iter().chain(&gate.escalate_to));
     asked.iter().chain(gate).map(String::as_str).collect()
 }
 
-fn one(reader: &mut Reader, step: &Step, roles: &[&str], node: &Node) -> Option<Says> {
+fn one(reader: &mut Reader, step: &Named<'_>, roles: &[&str], node: &Node) -> Option<Says> {
     let node = reader.fields(node, "what a person says", SAYS)?;
     let Some(by) = node.get("by") else {
         let hint = "write `by: NAME`, of whoever answers";
@@ -78,7 +80,7 @@ fn one(reader: &mut Reader, step: &Step, roles: &[&str], node: &Node) -> Option<
         None => AFTER_MS,
         Some(node) => reader.duration(node, "`after`")?,
     };
-    let is_question = matches!(step.kind, Kind::Ask { .. });
+    let is_question = matches!(step.step.kind, Kind::Ask { .. });
     let ways: &[&str] = if is_question {
         &["fill", "deny"]
     } else {
