@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use world::World;
 
-const PLAYBOOKS: [&[&str]; 6] = [
+const PLAYBOOKS: [&[&str]; 7] = [
     &[
         "playbook p",
         "step one parallel=2 retry=1/500 queue=5000 attempt=4000 continue=1",
@@ -60,6 +60,24 @@ const PLAYBOOKS: [&[&str]; 6] = [
         "|   cut: {needs: [look.done], do: host.isolate, targets: hosts, with: {mode: network, ttl: 1h}, timeout: {queue: 4s}}",
         "| finally:",
         "|   tell: {notify: {to: ['log:a'], text: over}}",
+        "publish",
+    ],
+    // Events set it off, by themselves or in groups, and its steps wait for others.
+    &[
+        "| playbook: heard",
+        "| version: 1",
+        "| triggers:",
+        "|   - {event: authentication, when: event.activity_id > 1, dedupe: {key: '${event.activity_id}', window: 30s}}",
+        "|   - threshold: {event: authentication, by: event.activity_id, at_least: 2, within: 20s}",
+        "|     dedupe: {key: '${group.events[0].activity_id}', window: 1m}",
+        "|   - webhook: hook",
+        "| limits: {concurrency: {max: 2, on_conflict: drop}, timeout: 10m}",
+        "| targets: {hosts: {select: 'true'}}",
+        "| steps:",
+        "|   look: {do: host.info, targets: hosts, timeout: {queue: 20s}, on_failure: continue}",
+        "|   any: {wait_event: {event: authentication, expires: 40s}, on_failure: continue}",
+        "|   one: {needs: [any.done], wait_event: {event: authentication, when: 'event.activity_id == 3 && event.nothing == 1', expires: 50s}, on_failure: continue}",
+        "|   two: {needs: [look.done], delay: 1s, wait_event: {event: authentication, when: event.activity_id == 2, expires: 1m}}",
         "publish",
     ],
     // It runs itself too, waited for or not, and goes as deep as it may.
@@ -126,6 +144,17 @@ fn happen(world: &mut World, (what, a, b): (u8, u8, u8)) {
         // The leader is slow to begin runs, or not.
         9 if a % 4 == 1 => format!("begins {}", ["off", "on", "on"][usize::from(b % 3)]),
         9 if a == 7 => format!("revoke-agent a{host}"),
+        30 if b % 5 == 0 => format!("events webhook=hook {{\"n\":{b}}}"),
+        30 if b % 7 == 0 => format!(
+            "trigger {} heard/{} reason=noise",
+            ["enable", "disable"][usize::from(a % 2)],
+            1 + a % 3
+        ),
+        30 => format!(
+            "events {{\"class_uid\":3002,\"activity_id\":{}}} {{\"class_uid\":3002,\"activity_id\":{}}}",
+            a % 4,
+            b % 4
+        ),
         10 => "snapshot".into(),
         11 => "leader off".into(),
         12 | 13 => "leader on".into(),
