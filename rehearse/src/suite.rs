@@ -51,7 +51,10 @@ pub(crate) struct Case {
 /// What a case is given.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
+    /// The file's: an event's are laid over them.
     pub inputs: Map<String, Value>,
+    /// The case's own: they are laid over an event's.
+    pub own_inputs: Map<String, Value>,
     /// What triggered the run; None: a person started it.
     pub event: Option<Value>,
     /// Of a threshold: `{key, events}`.

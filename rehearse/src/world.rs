@@ -227,12 +227,12 @@ impl<'a> World<'a> {
     fn start(&mut self, manifest: &Manifest, given: &Given) -> Result<(), Stuck> {
         let refused = |problems: Problems| Stuck::Refused(problems.in_short());
         let config = Value::Object(given.config.clone());
-        let mut inputs = serde_json::Map::new();
+        let mut inputs = given.inputs.clone();
         let [event, group] = [&given.event, &given.group].map(|value| value.clone().unwrap_or_default());
         if given.event.is_some() || given.group.is_some() {
-            inputs = playbook::inputs_of_event(manifest, &event, &group, &config).map_err(refused)?;
+            inputs.extend(playbook::inputs_of_event(manifest, &event, &group, &config).map_err(refused)?);
         }
-        inputs.extend(given.inputs.clone());
+        inputs.extend(given.own_inputs.clone());
         let inputs = playbook::bind_inputs(manifest, &Value::Object(inputs)).map_err(refused)?;
         let named = playbook::named_hosts(manifest, &inputs, &config);
         let ground = Ground::of(&self.state, named.as_ref(), &BTreeSet::new()).because(event, group);
@@ -272,7 +272,10 @@ impl<'a> World<'a> {
     fn note_begun(&mut self, decisions: &[Decision]) {
         for decision in decisions {
             let (run, step) = match decision {
-                Decision::Open { run, step, .. } => (run, step),
+                // A question of a gate comes when the step has begun, and so is noted no second time.
+                Decision::Open { run, step, .. }
+                | Decision::Ask { run, step, .. }
+                | Decision::Listen { run, step, .. } => (run, step),
                 Decision::Close {
                     run, step, status, ..
                 } if *status != StepStatus::Skipped => (run, step),

@@ -17,19 +17,31 @@ fn folder(name: &str) -> std::path::PathBuf {
 
 #[test]
 fn every_case_passes_and_every_branch_is_taken() {
-    let mut suites = 0;
-    let mut wrong = String::new();
-    for entry in std::fs::read_dir(folder("library")).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let file = path.file_name().and_then(|name| name.to_str()).expect("a name");
-        if file.ends_with(".test.yaml") || !file.ends_with(".yaml") {
-            continue;
-        }
-        suites += 1;
-        wrong += &tried(&path);
-    }
+    let (suites, wrong) = all_tried("library");
     assert_eq!(suites, playbook::library::all().len());
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn so_it_is_with_the_examples() {
+    let (suites, wrong) = all_tried("examples");
+    assert!(suites > 0);
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// How many playbooks a folder has, and what is wrong with them and their tests; empty: nothing.
+fn all_tried(name: &str) -> (usize, String) {
+    let mut paths: Vec<_> = std::fs::read_dir(folder(name))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            let file = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            file.ends_with(".yaml") && !file.ends_with(".test.yaml")
+        })
+        .collect();
+    paths.sort();
+    let wrong = paths.iter().map(|path| tried(path)).collect();
+    (paths.len(), wrong)
 }
 
 /// What is wrong with a playbook and its tests; empty: nothing.

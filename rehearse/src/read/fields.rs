@@ -18,12 +18,16 @@ impl Reader {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.found.push(Problem {
+        let problem = Problem {
             code,
             place,
             message: message.into(),
             hint: hint.into(),
-        });
+        };
+        // What stands at the top is read once for each case.
+        if !self.found.contains(&problem) {
+            self.found.push(problem);
+        }
     }
 
     /// A map's entries; None: it is no map.

@@ -25,14 +25,13 @@ const ANSWER: &[&str] = &["output", "error", "message", "fault", "after"];
 const FAULTS: &[&str] = &["timeout", "lost", "silent"];
 
 pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case: &Node) -> Given {
-    let mut object = |name: &str| {
-        let mut map = Map::new();
-        for node in [root, case].into_iter().filter_map(|node| node.get(name)) {
-            map.extend(reader.object(node, name));
-        }
-        map
+    let mut object = |node: &Node, name: &str| match node.get(name) {
+        None => Map::new(),
+        Some(node) => reader.object(node, name),
     };
-    let (inputs, config) = (object("inputs"), object("config"));
+    let (inputs, own_inputs) = (object(root, "inputs"), object(case, "inputs"));
+    let mut config = object(root, "config");
+    config.extend(object(case, "config"));
     let fleet = fleet(reader, root, case);
     let names: Vec<&str> = fleet.iter().map(|host| host.id.as_str()).collect();
     let mut fakes: BTreeMap<String, Vec<Fake>> = BTreeMap::new();
@@ -68,6 +67,7 @@ pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case:
     let meanwhile = meanwhile(reader, manifest, &names, case);
     Given {
         inputs,
+        own_inputs,
         event: case.get("event").map(Node::to_json),
         group: case.get("group").map(Node::to_json),
         config,
