@@ -22,6 +22,9 @@ fn fixed_seeds_are_clean_and_every_fault_happens_in_them() {
             Happened::CrashInInstall | Happened::HeldBack => 1.0,
             // A cancel that comes when something was done, by one client of two.
             Happened::RolledBack => 5.0,
+            // What people do at a time that suits it, and leaders that are two about one thing.
+            Happened::ChildRefused => 1.0,
+            Happened::Paused | Happened::TriedAgain => 5.0,
             Happened::AgentLostWrites | Happened::SnapshotInstalled => 10.0,
             _ => 20.0,
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::command::{Command, Envelope, NodeInfo, StartRun};
+use engine::command::{Command, Envelope, GiveAnswer, NodeInfo, Publish, Said, StartRun};
 use engine::id::{AgentId, NodeId, RequestId, RunId};
 use engine::{Actor, Reply, Timestamp};
 
@@ -28,6 +28,8 @@ pub(super) struct Client {
     runs: BTreeMap<usize, RunId>,
     /// How often the present wish was asked.
     asked: u32,
+    /// What it was that was asked, where that is chosen when it is asked first.
+    chosen: BTreeMap<usize, Command>,
     /// When each wish was answered first, by the term of the leader of that time.
     answered_in: BTreeMap<usize, u64>,
 }
@@ -39,9 +41,28 @@ pub(super) enum Wish {
     Ask(Command),
     /// A run. Which id it gets is drawn anew by whoever takes the request, each time.
     Start(Box<StartRun>),
-    /// The end of the run that the wish before started.
+    /// The end of the run that was last started.
     Cancel,
+    /// That it stands still.
+    Pause,
+    /// That it goes on.
+    Resume,
+    /// That what did not succeed of it is tried again.
+    Retry,
+    /// Some answer to something that people are asked.
+    Answer,
 }
+
+impl Wish {
+    /// It is asked at a time of its own, at which it may be too late.
+    fn may_be_refused(&self) -> bool {
+        !matches!(self, Wish::Ask(_) | Wish::Start(_))
+    }
+}
+
+/// How many people answer, and how much each of them does.
+const PEOPLE: std::ops::RangeInclusive<usize> = 3..=4;
+const ANSWERS: usize = 4;
 
 impl Client {
     fn new(script: Vec<(RequestId, Wish)>, pause_us_max: u64) -> Client {
@@ -51,8 +72,15 @@ impl Client {
             pause_us_max,
             runs: BTreeMap::new(),
             asked: 0,
+            chosen: BTreeMap::new(),
             answered_in: BTreeMap::new(),
         }
+    }
+
+    /// The run that was last started before this wish.
+    fn run(&self, step: usize) -> RunId {
+        let before = self.runs.range(..step).next_back();
+        *before.expect("a run is started before something is done to it").1
     }
 }
 
@@ -95,13 +123,42 @@ impl World {
                 Command::StartRun(start)
             }
             Wish::Cancel => {
-                let run = self.clients[client].runs[&(step - 1)];
+                let run = self.clients[client].run(step);
                 let reason = "a change of mind".to_owned();
                 match client % 2 {
                     0 => Command::CancelRun { run, reason },
                     _ => Command::CancelAndRollBack { run, reason },
                 }
             }
+            Wish::Pause => Command::PauseRun {
+                run: self.clients[client].run(step),
+                reason: "to look at it".to_owned(),
+            },
+            Wish::Resume => Command::ResumeRun {
+                run: self.clients[client].run(step),
+            },
+            Wish::Retry => Command::RetryRun {
+                run: self.clients[client].run(step),
+                step: None,
+                unknown: false,
+            },
+            Wish::Answer => match self.chosen_answer(client, step, node) {
+                Some(command) => command,
+                // Nobody is asked: so it is later, or never once nothing goes wrong any more.
+                None => {
+                    if self.healed {
+                        self.clients[client].at += 1;
+                        self.after(
+                            1_000,
+                            Event::ClientTry {
+                                client,
+                                step: step + 1,
+                            },
+                        );
+                    }
+                    return Ok(());
+                }
+            },
         };
         let envelope = Envelope {
             request: Some(request),
@@ -111,11 +168,31 @@ impl World {
         self.propose(node, envelope, Waiting::Client { client, step })
     }
 
+    /// What a person says, the same each time that it is said.
+    fn chosen_answer(&mut self, client: usize, step: usize, node: u64) -> Option<Command> {
+        if let Some(command) = self.clients[client].chosen.get(&step) {
+            return Some(command.clone());
+        }
+        let (approval, binding, is_question) = self.nodes[&node].asked(self.rng.any())?;
+        let said = match (self.rng.percent(20), is_question) {
+            (true, _) => Said::Deny,
+            (false, true) => Said::Fill(serde_json::json!({"go": true})),
+            (false, false) => Said::Approve,
+        };
+        let command = Command::Answer(Box::new(GiveAnswer {
+            approval,
+            binding,
+            said,
+            reason: "seen".to_owned(),
+        }));
+        self.clients[client].chosen.insert(step, command.clone());
+        Some(command)
+    }
+
     pub(super) fn client_answered(&mut self, client: usize, step: usize, index: u64, reply: &Reply) -> Check {
         let (request, wish) = &self.clients[client].script[step];
         if let Reply::Refused(refusal) = reply
-            // A run that has ended cannot be cancelled; everything else that clients here ask is valid.
-            && !matches!(wish, Wish::Cancel)
+            && !wish.may_be_refused()
         {
             return Err(("same_answer", format!("a valid command was refused: {refusal}")));
         }
@@ -129,6 +206,15 @@ impl World {
             return Ok(());
         }
         self.invariants.acknowledged.acknowledge(index);
+        let happened = match wish {
+            Wish::Answer => Some(Happened::PersonAnswered),
+            Wish::Pause => Some(Happened::Paused),
+            Wish::Retry => Some(Happened::TriedAgain),
+            Wish::Ask(_) | Wish::Start(_) | Wish::Cancel | Wish::Resume => None,
+        };
+        if let Some(happened) = happened.filter(|_| *reply == Reply::Done) {
+            self.tally.note(happened);
+        }
         let now = &mut self.clients[client];
         now.answered_in.insert(step, term);
         now.at += 1;
@@ -168,8 +254,15 @@ impl World {
             for _ in 0..self.rng.between(1, 3) {
                 let start = workload::start_run(&mut self.rng, &manifests, &ids, EPOCH_MS);
                 script.push((RequestId(self.rng.uuid(EPOCH_MS)), Wish::Start(Box::new(start))));
-                if self.rng.percent(15) {
-                    script.push((RequestId(self.rng.uuid(EPOCH_MS)), Wish::Cancel));
+                let wishes = match self.rng.below(100) {
+                    0..15 => vec![Wish::Cancel],
+                    15..30 => vec![Wish::Pause, Wish::Resume],
+                    30..40 => vec![Wish::Pause, Wish::Cancel],
+                    40..55 => vec![Wish::Retry],
+                    _ => Vec::new(),
+                };
+                for wish in wishes {
+                    script.push((RequestId(self.rng.uuid(EPOCH_MS)), wish));
                 }
             }
             self.clients.push(Client::new(script, 4_000_000));
@@ -177,6 +270,12 @@ impl World {
                 self.now_us % 1_000 + 100_000,
                 Event::ClientTry { client, step: 0 },
             );
+        }
+        for client in PEOPLE {
+            let answer = |rng: &mut Rng| (RequestId(rng.uuid(EPOCH_MS)), Wish::Answer);
+            let script = (0..ANSWERS).map(|_| answer(&mut self.rng)).collect();
+            self.clients.push(Client::new(script, 3_000_000));
+            self.after(500_000, Event::ClientTry { client, step: 0 });
         }
         self.healed = false;
         self.faults_end_us = self.now_us + self.options.faults_us;
@@ -220,6 +319,21 @@ pub(super) fn setup_client(rng: &mut Rng, options: &Options) -> Client {
             hostname: id.as_str().to_owned(),
         });
     }
+    for person in PEOPLE {
+        commands.push(Command::GrantRole {
+            operator: format!("operator-{person}"),
+            role: "lead".to_owned(),
+        });
+    }
+    let below = playbook::compile(workload::BELOW).expect("a playbook of the simulation compiles");
+    commands.push(Command::Publish(Box::new(Publish {
+        name: below.manifest.playbook.clone(),
+        version: below.manifest.version,
+        text: workload::BELOW.into(),
+        manifest_hash: below.manifest.sha256().parse().expect("a SHA-256 in hex"),
+        note: String::new(),
+        triggers: Vec::new(),
+    })));
     let script = commands
         .into_iter()
         .map(|c| (RequestId(rng.uuid(EPOCH_MS)), Wish::Ask(c)))

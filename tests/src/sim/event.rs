@@ -3,7 +3,8 @@
 use coordinator::raft::{Input, PeerMessage, SnapshotWanted};
 use coordinator::storage::Checkpoint;
 use engine::Reply;
-use engine::command::Envelope;
+use engine::command::{CallEnded, Command, Envelope};
+use engine::id::AttemptKey;
 
 use super::agents::{Up, Write};
 
@@ -50,6 +51,17 @@ pub(super) enum Event {
         node: u64,
         life: u64,
         wanted: SnapshotWanted,
+    },
+    ChildDrawn {
+        node: u64,
+        life: u64,
+        key: AttemptKey,
+        command: Box<Command>,
+    },
+    CallEnds {
+        node: u64,
+        life: u64,
+        ended: CallEnded,
     },
     SyncNormal {
         node: u64,

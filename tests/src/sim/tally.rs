@@ -57,11 +57,21 @@ pub enum Happened {
     ToldAgain,
     /// A run was rolled back, and what it did was undone on some host.
     RolledBack,
+    /// A step began a run.
+    ChildBegan,
+    /// A run that a leader proposed for an attempt was refused: there was one, or the attempt was over.
+    ChildRefused,
+    /// A person's answer was taken.
+    PersonAnswered,
+    /// A run was paused, and later resumed.
+    Paused,
+    /// A person had tried again what had not succeeded.
+    TriedAgain,
 }
 
 impl Happened {
     /// Every one.
-    pub const ALL: [Happened; 26] = [
+    pub const ALL: [Happened; 31] = [
         Happened::NodeCrash,
         Happened::LostWrites,
         Happened::TornWrite,
@@ -88,6 +98,11 @@ impl Happened {
         Happened::HeldBack,
         Happened::ToldAgain,
         Happened::RolledBack,
+        Happened::ChildBegan,
+        Happened::ChildRefused,
+        Happened::PersonAnswered,
+        Happened::Paused,
+        Happened::TriedAgain,
     ];
 }
 

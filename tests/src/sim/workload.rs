@@ -10,7 +10,28 @@ use playbook::manifest::Manifest;
 
 use super::rng::Rng;
 
-const PLAYBOOKS: [&str; 3] = [
+/// What another playbook runs: published when a world begins.
+pub const BELOW: &str = r#"
+playbook: below
+version: 1
+inputs:
+  hosts: {type: list<host>}
+targets:
+  all: {hosts: "${inputs.hosts}"}
+steps:
+  look: {targets: all, do: host.info, timeout: {queue: 20s, attempt: 2s, total: 40s}, on_failure: continue}
+  contain:
+    needs: [look.done]
+    targets: all
+    do: host.isolate
+    with: {mode: network, ttl: 1h}
+    timeout: {queue: 20s, attempt: 2s, total: 40s}
+finally:
+  tell: {notify: {to: ["log:soc"], text: done}}
+outputs: {contained: "${size(steps.contain.ok)}"}
+"#;
+
+const PLAYBOOKS: [&str; 5] = [
     r#"
 playbook: sweep
 version: 1
@@ -79,6 +100,53 @@ steps:
   one: {targets: all, do: host.info, timeout: {queue: 20s, attempt: 2s, total: 40s}, on_failure: continue}
   two: {needs: [one.done], targets: all, do: host.info, timeout: {queue: 20s, attempt: 2s, total: 40s}, on_failure: continue}
   three: {needs: [two.done], targets: all, do: host.release, with: {reason: test}, timeout: {queue: 20s, attempt: 2s, total: 40s}}
+"#,
+    r#"
+playbook: above
+version: 1
+inputs:
+  hosts: {type: list<host>}
+targets:
+  all: {hosts: "${inputs.hosts}"}
+steps:
+  each:
+    foreach: {in: inputs.hosts, as: host, max_parallel: 2}
+    playbook: {name: below}
+    with: {hosts: ["${host}"]}
+    retry: {max: 1, initial: 200ms}
+    timeout: {attempt: 1m}
+    on_failure: continue
+  loose: {playbook: {name: below, version: 1, wait: false}, with: {hosts: "${inputs.hosts}"}, on_failure: continue}
+  again:
+    needs: [loose.done]
+    when: size(inputs.hosts) > 2
+    playbook: {name: above, version: 1, max_depth: 1}
+    with: {hosts: ["${inputs.hosts[0]}"]}
+    on_failure: continue
+"#,
+    r#"
+playbook: asked
+version: 1
+inputs:
+  hosts: {type: list<host>}
+targets:
+  all: {hosts: "${inputs.hosts}"}
+steps:
+  contain:
+    targets: all
+    do: host.isolate
+    with: {mode: network, ttl: 1h}
+    gate: {approve: {roles: [lead], expires: 15s}}
+    timeout: {queue: 20s, attempt: 2s, total: 40s}
+    on_failure: continue
+  question: {ask: {roles: [lead], expires: 10s, form: {go: {type: bool, default: true}}}, on_failure: continue}
+  call:
+    needs: [question.done]
+    do: http.call
+    with: {connection: cmdb, method: PUT, path: /known}
+    retry: {max: 2, initial: 100ms}
+    timeout: {attempt: 2s}
+    on_failure: continue
 "#,
 ];
 

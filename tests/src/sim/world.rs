@@ -221,6 +221,13 @@ impl World {
                 life,
                 checkpoint,
             } => self.node_checkpointed(node, life, *checkpoint),
+            Event::ChildDrawn {
+                node,
+                life,
+                key,
+                command,
+            } => self.child_drawn(node, life, key, *command),
+            Event::CallEnds { node, life, ended } => self.call_ends(node, life, ended),
             Event::Fetched { node, life, wanted } => self.node_fetched(node, life, &wanted),
             Event::SkewEnds { agent } => {
                 self.agents[agent].skew_ms = 0;
@@ -370,6 +377,9 @@ impl World {
         }
         let node = &self.nodes[&1];
         self.invariants.same_answer.at_rest(node.runs().into_iter())?;
+        self.invariants
+            .one_child
+            .at_rest(node.children(), &node.without_child())?;
         for task in node.succeeded_tasks() {
             self.invariants.at_most_once.succeeded(&task)?;
             let (_, step, _) = &task;

@@ -3,6 +3,7 @@
 mod acknowledged;
 mod at_most_once;
 mod lease;
+mod one_child;
 mod same_answer;
 mod same_state;
 pub mod termination;
@@ -10,6 +11,7 @@ pub mod termination;
 pub use acknowledged::Acknowledged;
 pub use at_most_once::AtMostOnce;
 pub use lease::Lease;
+pub use one_child::OneChild;
 pub use same_answer::SameAnswer;
 pub use same_state::SameState;
 pub use termination::Termination;
@@ -27,6 +29,8 @@ pub struct Invariants {
     pub at_most_once: AtMostOnce,
     /// No hand-out without a lease.
     pub lease: Lease,
+    /// No attempt begins two runs.
+    pub one_child: OneChild,
     /// Every task ends.
     pub termination: Termination,
 }

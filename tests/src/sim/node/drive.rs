@@ -140,6 +140,8 @@ impl World {
                     plans: BTreeSet::new(),
                     tick: None,
                     from_us,
+                    children: BTreeSet::new(),
+                    calls: BTreeSet::new(),
                 });
             } else if !role.is_leader {
                 node.leading = None;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use coordinator::raft::{Replica, ReplicaConfig};
 use coordinator::storage::Checkpoint;
 use engine::State;
-use engine::id::{Digest, RunId};
+use engine::id::{ApprovalId, AttemptKey, Digest, RunId, TaskKey};
 
 use super::event::Event;
 use super::invariants::Check;
@@ -129,20 +129,78 @@ impl SimNode {
         open
     }
 
-    /// Every run that exists.
+    /// Every run that exists and that no other run began.
     pub fn runs(&self) -> Vec<RunId> {
-        self.with_state(|state| state.runs_newest_first().map(|run| run.id).collect())
-            .unwrap_or_default()
+        let asked_for = |state: &State| {
+            let runs = state.runs_newest_first().filter(|run| run.parent.is_none());
+            runs.map(|run| run.id).collect()
+        };
+        self.with_state(asked_for).unwrap_or_default()
     }
 
-    /// Every task that the cluster says succeeded.
+    /// Every run that another one began, and the attempt that it is of.
+    pub fn children(&self) -> Vec<(AttemptKey, RunId)> {
+        let begun = |state: &State| {
+            let runs = state.runs_newest_first();
+            runs.filter_map(|run| Some((run.parent?.attempt, run.id)))
+                .collect()
+        };
+        self.with_state(begun).unwrap_or_default()
+    }
+
+    /// Tasks that the cluster says succeeded though the run that they began is not there.
+    pub fn without_child(&self) -> Vec<String> {
+        let mut tasks = Vec::new();
+        self.with_state(|state| {
+            for run in state.runs_newest_first() {
+                for step in (0..run.steps.len() as u16).filter(|&step| run.begins_run(step)) {
+                    for task in run.tasks(step, 0).filter(|task| task.status() == "succeeded") {
+                        let key = AttemptKey {
+                            task: TaskKey {
+                                run: run.id,
+                                step,
+                                item: task.item,
+                            },
+                            attempt: task.attempts(),
+                            token: task.task.token,
+                        };
+                        if state.child_of(&key).is_none() {
+                            tasks.push(format!("{key:?}"));
+                        }
+                    }
+                }
+            }
+        });
+        tasks
+    }
+
+    /// A request for people's answer that waits as this node knows, the first behind this number or of all; its
+    /// binding, and whether it is a question.
+    pub fn asked(&self, behind: u64) -> Option<(ApprovalId, Digest, bool)> {
+        self.with_state(|state| {
+            let waiting = || {
+                state
+                    .approvals_newest_first()
+                    .filter(|asked| !asked.status.is_end())
+            };
+            let count = (waiting().count() as u64).max(1);
+            let asked = waiting().nth((behind % count) as usize)?;
+            Some((asked.id, asked.binding, asked.question.is_some()))
+        })
+        .flatten()
+    }
+
+    /// Every task that the cluster says succeeded on a host.
     pub fn succeeded_tasks(&self) -> Vec<(String, String, u32)> {
         let mut tasks = Vec::new();
         self.with_state(|state| {
             for run in state.runs_newest_first() {
                 for step in 0..run.steps.len() as u16 {
                     let name = run.declared(step).name.clone();
-                    for task in run.tasks(step, 0).filter(|t| t.status() == "succeeded") {
+                    for task in run
+                        .tasks(step, 0)
+                        .filter(|t| t.status() == "succeeded" && t.agent.is_some())
+                    {
                         tasks.push((run.id.to_string(), name.clone(), task.item));
                     }
                 }

@@ -3,6 +3,7 @@
 use coordinator::raft::{Input, Replica};
 use engine::Reply;
 use engine::command::Envelope;
+use engine::id::AttemptKey;
 
 use super::super::event::{Event, Packet};
 use super::super::invariants::Check;
@@ -23,6 +24,8 @@ pub(in crate::sim) enum Waiting {
     Reports(Vec<Heard>),
     Plan,
     Tick,
+    Child(AttemptKey),
+    Call(AttemptKey),
 }
 
 impl World {
@@ -110,6 +113,11 @@ impl World {
                 self.reports_taken(id, heard, &reply);
                 Ok(())
             }
+            Waiting::Child(key) => self.child_answered(id, key, &reply),
+            Waiting::Call(key) => {
+                self.forget_attempt(id, key);
+                Ok(())
+            }
             Waiting::Plan | Waiting::Tick => {
                 if let Some(leading) = &mut self.nodes.get_mut(&id).expect("a node").leading {
                     leading.plans.remove(&proposal);
@@ -138,6 +146,7 @@ impl World {
                 self.nodes.get_mut(&id).expect("a node").reports.extend(heard);
                 self.flush_soon(id);
             }
+            Waiting::Child(key) | Waiting::Call(key) => self.forget_attempt(id, key),
             Waiting::Plan | Waiting::Tick => {
                 if let Some(leading) = &mut self.nodes.get_mut(&id).expect("a node").leading {
                     leading.plans.remove(&proposal);
