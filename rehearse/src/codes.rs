@@ -81,6 +81,12 @@ pub const ALL: &[Explanation] = &[
         "The engine refused something of the world that the case describes, such as a host with too many labels: neither the \
          playbook nor the run is at fault.",
     ),
+    of(
+        "T0208",
+        "A step that waits cannot tell whether an event is for it",
+        "The `when` of the step could not be evaluated over the event that came in: in a cluster the step would wait on, as if \
+         the event were not for it.",
+    ),
 ];
 
 const fn of(code: &'static str, title: &'static str, reason: &'static str) -> Explanation {

@@ -53,7 +53,7 @@ pub(crate) fn report(suite: &Suite, case: &Case, world: World<'_>, stuck: Option
             findings.step(wanted, run);
         }
         for unheard in &world.unheard {
-            findings.add("T0206", unheard.place, unheard.message.clone(), "");
+            findings.add(unheard.code, unheard.place, unheard.message.clone(), "");
         }
         for wanted in &case.expect.approvals {
             findings.approval(wanted, run, &world);

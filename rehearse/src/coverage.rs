@@ -2,7 +2,8 @@
 //!
 //! A branch is a way that a run can go: a step runs; its `when` is true, and false; a rule of a `decide` or a `score`
 //! holds; a step begins because another failed; a step fails for which the playbook says what then; a gate is passed,
-//! refused, runs out of time or asks more people; a question is answered, refused or runs out of time.
+//! refused, runs out of time or asks more people; a question is answered, refused or runs out of time; an event for which
+//! a step waits comes, or does not. Before all of them: a trigger starts the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::places::Places;
 use crate::world::{RUN, World};
 
+const STARTS: &str = "starts a run";
 const RUNS: &str = "runs";
 const WHEN_TRUE: &str = "when is true";
 const WHEN_FALSE: &str = "when is false";
@@ -25,11 +27,13 @@ const ANSWERED: &str = "is answered";
 const DENIED: &str = "is denied";
 const EXPIRED: &str = "waits for people in vain";
 const ESCALATED: &str = "escalates";
+const HEARS: &str = "hears its event";
+const HEARS_NOTHING: &str = "waits for its event in vain";
 
 /// One branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Branch {
-    /// The step's name; of a loop's rounds without their numbers.
+    /// The step's name; of a loop's rounds without their numbers. Of a trigger, `trigger` and its number.
     pub step: String,
     /// Which way, for people: `runs`, `when is false`, ...
     pub way: String,
@@ -74,9 +78,12 @@ impl Coverage {
                 coverage.made.insert(number);
             }
         }
+        for at in 0..manifest.triggers.len() {
+            coverage.add(trigger_name(at), STARTS.to_owned(), places.trigger(at));
+        }
         for number in 0..manifest.step_count() {
             for (way, place) in coverage.ways(manifest, &places, number) {
-                coverage.add(number, way, place);
+                coverage.add(coverage.names[usize::from(number)].clone(), way, place);
             }
         }
         coverage
@@ -110,8 +117,7 @@ impl Coverage {
         self.used.contains(&place)
     }
 
-    fn add(&mut self, number: u16, way: String, place: Place) {
-        let step = self.names[usize::from(number)].clone();
+    fn add(&mut self, step: String, way: String, place: Place) {
         let key = (step.clone(), way.clone());
         if !self.by_name.contains_key(&key) {
             self.by_name.insert(key, self.branches.len());
@@ -150,6 +156,9 @@ impl Coverage {
             Kind::Score { rules } => {
                 ways.extend((0..rules.len()).map(|at| (rule_holds(at), places.rule(name, at))));
             }
+            Kind::WaitEvent { .. } => {
+                ways.extend([HEARS, HEARS_NOTHING].map(|way| (way.to_owned(), places.step(name))));
+            }
             _ => {}
         }
         let of_people = asks(step)
@@ -175,6 +184,10 @@ impl Coverage {
         self.used.extend(&world.used);
         let Some(run) = world.subject() else { return };
         let mut taken = BTreeSet::new();
+        for at in &world.triggers {
+            let key = (trigger_name(usize::from(*at)), STARTS.to_owned());
+            taken.extend(self.by_name.get(&key).copied());
+        }
         for number in 0..run.manifest().step_count() {
             for way in self.taken(world, run, number) {
                 let key = (self.names[usize::from(number)].clone(), way);
@@ -219,6 +232,11 @@ impl Coverage {
                 );
             }
             Kind::Score { .. } => ways.extend(fired(state.output.as_deref()).into_iter().map(rule_holds)),
+            Kind::WaitEvent { .. } => ways.extend(match state.status {
+                StepStatus::Succeeded => Some(HEARS.to_owned()),
+                StepStatus::Failed => Some(HEARS_NOTHING.to_owned()),
+                _ => None,
+            }),
             _ => {}
         }
         if ran {
@@ -230,6 +248,11 @@ impl Coverage {
         }
         ways
     }
+}
+
+/// As people name a trigger: no step has a name with a space in it.
+fn trigger_name(at: usize) -> String {
+    format!("trigger {}", at + 1)
 }
 
 fn rule_holds(at: usize) -> String {

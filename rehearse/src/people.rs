@@ -14,6 +14,7 @@ use crate::world::{Event, RUN, World};
 
 /// Something that a person said or did and that did not go as the test file says.
 pub(crate) struct Unheard {
+    pub code: &'static str,
     pub place: Place,
     pub message: String,
 }
@@ -96,7 +97,11 @@ impl World<'_> {
             (Some(_), None) => format!("{what} was expected to be refused, and was taken"),
             (None, Some(why)) => format!("{what} was refused: {why}"),
         };
-        self.unheard.push(Unheard { place, message });
+        self.unheard.push(Unheard {
+            code: "T0206",
+            place,
+            message,
+        });
     }
 
     /// What the person says, a form filled up as the node that takes it does.

@@ -8,6 +8,7 @@ use playbook::yaml::{Data, Key, Node};
 /// The places of the steps, by name; of a loop's body and condition as coverage names them.
 pub(crate) struct Places {
     steps: BTreeMap<String, Step>,
+    triggers: Vec<Place>,
 }
 
 /// The places within one step.
@@ -25,8 +26,12 @@ impl Places {
     pub fn of(playbook: &str) -> Places {
         let mut places = Places {
             steps: BTreeMap::new(),
+            triggers: Vec::new(),
         };
         if let Ok(root) = playbook::yaml::read(playbook) {
+            if let Some(Data::List(triggers)) = root.get("triggers").map(|node| &node.data) {
+                places.triggers = triggers.iter().map(|trigger| trigger.place).collect();
+            }
             for (key, node) in ["steps", "finally"]
                 .iter()
                 .filter_map(|name| root.get(name))
@@ -71,6 +76,11 @@ impl Places {
     fn find(&self, step: &str, part: impl Fn(&Step) -> Option<Place>) -> Place {
         let step = self.steps.get(step);
         step.map_or(Place::default(), |step| part(step).unwrap_or(step.own))
+    }
+
+    /// A trigger, counted from 0.
+    pub fn trigger(&self, at: usize) -> Place {
+        self.triggers.get(at).copied().unwrap_or_default()
     }
 
     /// The step itself.

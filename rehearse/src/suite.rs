@@ -67,6 +67,8 @@ pub(crate) struct Given {
     pub fakes: BTreeMap<String, Vec<Fake>>,
     /// By step; each is said to each of its approval requests.
     pub people: BTreeMap<String, Vec<Says>>,
+    /// What comes in while it runs, in the order of time.
+    pub events: Vec<Incoming>,
     /// What people do while it runs, in the order of time.
     pub meanwhile: Vec<Happening>,
 }
@@ -140,6 +142,17 @@ pub(crate) enum Word {
     Deny,
     /// Fields of a form.
     Fill(Map<String, Value>),
+}
+
+/// An event that comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub place: Place,
+    /// From the run's start on.
+    pub at_ms: u64,
+    pub event: engine::events::Event,
+    /// No step goes on with it.
+    pub ignored: bool,
 }
 
 /// Something that a person does to the run.
@@ -310,7 +323,7 @@ impl Suite {
     pub fn run(&self, number: usize, coverage: &mut Coverage) -> Option<CaseReport> {
         let case = self.cases.get(number)?;
         let mut world = World::new(&case.given);
-        let stuck = world.run(&self.manifest, &case.given).err();
+        let stuck = world.run(self, &case.given).err();
         coverage.note(&world);
         Some(compare::report(self, case, world, stuck))
     }
@@ -326,37 +339,39 @@ impl Suite {
         crate::unbuilt::actions(&self.manifest)
     }
 
-    /// Fakes and people's answers that no case used, once all were carried out with this coverage.
+    /// Fakes, people's answers and events that no case used, once all were carried out with this coverage.
     pub fn unused(&self, coverage: &Coverage) -> Option<Problems> {
         let given = |case: &Case| {
-            let fakes = case.given.fakes.iter();
-            let fakes =
-                fakes.flat_map(|(step, fakes)| fakes.iter().map(move |fake| (step, fake.place, true)));
-            let people = case.given.people.iter();
-            let people =
-                people.flat_map(|(step, says)| says.iter().map(move |says| (step, says.place, false)));
-            fakes
-                .chain(people)
-                .map(|(step, place, fake)| (place, (step.clone(), fake)))
-                .collect::<Vec<_>>()
+            let mut all = Vec::new();
+            for (step, fakes) in &case.given.fakes {
+                let message = format!("no attempt of `{step}` was ever answered by this fake");
+                let hint = "the first fake that fits answers, a case's own before the file's: leave this one out, or let it fit";
+                all.extend(fakes.iter().map(|fake| (fake.place, message.clone(), hint)));
+            }
+            for (step, says) in &case.given.people {
+                let message = format!("nobody was ever asked by `{step}` what this answers");
+                let hint = "the run ended before, or the step was never reached: leave this answer out, or let it come sooner";
+                all.extend(says.iter().map(|says| (says.place, message.clone(), hint)));
+            }
+            for incoming in &case.given.events {
+                let hint = "no step waited then, or its class or `when` is another: leave the event out, or let it fit";
+                all.push((incoming.place, "no step went on with this event".to_owned(), hint));
+            }
+            all
         };
-        let all: BTreeMap<Place, (String, bool)> = self.cases.iter().flat_map(given).collect();
-        let unused = all.into_iter().filter(|(place, _)| !coverage.has_used(*place));
-        let found: Vec<Problem> = unused
-            .map(|(place, (step, fake))| Problem {
-                code: "T0205",
-                place,
-                message: match fake {
-                    true => format!("no attempt of `{step}` was ever answered by this fake"),
-                    false => format!("nobody was ever asked by `{step}` what this answers"),
-                },
-                hint: match fake {
-                    true => "the first fake that fits answers, a case's own before the file's: leave this one out, or let it fit",
-                    false => "the run ended before, or the step was never reached: leave this answer out, or let it come sooner",
-                }
-                .to_owned(),
-            })
-            .collect();
+        let mut unused: BTreeMap<Place, Problem> = BTreeMap::new();
+        for (place, message, hint) in self.cases.iter().flat_map(given) {
+            if !coverage.has_used(place) {
+                let problem = Problem {
+                    code: "T0205",
+                    place,
+                    message,
+                    hint: hint.to_owned(),
+                };
+                unused.insert(place, problem);
+            }
+        }
+        let found: Vec<Problem> = unused.into_values().collect();
         (!found.is_empty()).then(|| Problems::new(found, &self.text))
     }
 

@@ -4,19 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::command::{CallEnded, NodeInfo, Outcome, Report, ReportBody, SessionClosed, SessionOpened};
 use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RunId};
-use engine::plan::{Ground, PlanError, draw};
 use engine::planner::{Decision, Planner};
 use engine::state::{Run, StepStatus};
 use engine::{Actor, Assignment, Command, Effect, Envelope, Reply, State, Timestamp};
-use playbook::manifest::Manifest;
-use playbook::{Place, Problems};
+use playbook::Place;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 
 use crate::fakes::{self, Question};
 use crate::fleet::{Fleet, Worker};
 use crate::people::Unheard;
-use crate::suite::{Answer, Ends, Fake, Given, Happening, Host, Says};
+use crate::suite::{Answer, Ends, Fake, Given, Happening, Host, Incoming, Says, Suite};
 use crate::trace::Asked;
 
 /// Moments of one case: far more than a playbook of many steps over many hosts needs.
@@ -24,7 +22,7 @@ const MOMENTS_MAX: usize = 1_000_000;
 /// Rounds of the planner in one moment.
 const ROUNDS_MAX: usize = 10_000;
 /// The one member of the cluster.
-const NODE: NodeId = NodeId(1);
+pub(crate) const NODE: NodeId = NodeId(1);
 /// The run's id: the same every time, for pauses with jitter are drawn from it.
 pub(crate) const RUN: RunId = RunId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
 
@@ -35,6 +33,8 @@ pub(crate) enum Event<'a> {
     Ends(Worker, AttemptKey),
     /// A person answers: the request, and which of what is said to it.
     Says(ApprovalId, usize),
+    /// An event comes in.
+    Incoming(&'a Incoming),
     /// A person does something to the run.
     Deed(&'a Happening),
 }
@@ -78,6 +78,8 @@ pub(crate) struct World<'a> {
     pub unheard: Vec<Unheard>,
     /// Where the fakes and the people's answers stand that were used.
     pub used: BTreeSet<Place>,
+    /// The triggers that took what the case began with, from 0.
+    pub triggers: BTreeSet<u16>,
     /// Steps in the order in which they began.
     pub began: Vec<u16>,
     /// What the world itself could not do.
@@ -105,30 +107,18 @@ impl<'a> World<'a> {
             heard: BTreeSet::new(),
             unheard: Vec::new(),
             used: BTreeSet::new(),
+            triggers: BTreeSet::new(),
             began: Vec::new(),
             refused: None,
         };
-        let at = |port: u16| format!("c1:{port}");
-        let node = NodeInfo {
-            node: NODE,
-            name: "c1".to_owned(),
-            peer_endpoint: at(7402),
-            agent_endpoint: at(7401),
-            operator_endpoint: at(7400),
-            enroll_endpoint: at(7403),
-        };
-        world.must(
-            Actor::Leader,
-            Command::Bootstrap {
-                cluster: uuid::Uuid::from_u128(1),
-                trust_domain: "rehearsal.test".to_owned(),
-                nodes: vec![node],
-            },
-        );
+        world.must(Actor::Leader, bootstrap());
         for host in &given.fleet {
             world.enrol(host);
         }
         world.give_roles();
+        for incoming in &given.events {
+            world.at(incoming.at_ms, Event::Incoming(incoming));
+        }
         for happening in &given.meanwhile {
             world.at(happening.at_ms, Event::Deed(happening));
         }
@@ -172,9 +162,9 @@ impl<'a> World<'a> {
     }
 
     /// Starts the run, and lets time pass until it has ended.
-    pub fn run(&mut self, manifest: &Manifest, given: &Given) -> Result<(), Stuck> {
+    pub fn run(&mut self, suite: &Suite, given: &Given) -> Result<(), Stuck> {
         self.sound()?;
-        self.start(manifest, given)?;
+        self.start(suite, given)?;
         for _ in 0..MOMENTS_MAX {
             self.settle()?;
             self.sound()?;
@@ -224,29 +214,9 @@ impl<'a> World<'a> {
         ended_at.map_or(self.elapsed_ms(), |at| at.0 - self.begins_at.0)
     }
 
-    fn start(&mut self, manifest: &Manifest, given: &Given) -> Result<(), Stuck> {
-        let refused = |problems: Problems| Stuck::Refused(problems.in_short());
-        let config = Value::Object(given.config.clone());
-        let mut inputs = given.inputs.clone();
-        let [event, group] = [&given.event, &given.group].map(|value| value.clone().unwrap_or_default());
-        if given.event.is_some() || given.group.is_some() {
-            inputs.extend(playbook::inputs_of_event(manifest, &event, &group, &config).map_err(refused)?);
-        }
-        inputs.extend(given.own_inputs.clone());
-        let inputs = playbook::bind_inputs(manifest, &Value::Object(inputs)).map_err(refused)?;
-        let named = playbook::named_hosts(manifest, &inputs, &config);
-        let ground = Ground::of(&self.state, named.as_ref(), &BTreeSet::new()).because(event, group);
-        let plan =
-            draw(manifest.clone(), inputs, config, &ground, &given.requester).map_err(|why| match why {
-                PlanError::Targets(problems) => refused(problems),
-                other => Stuck::Refused(other.to_string()),
-            })?;
-        let start = plan.start(RUN, None);
-        let actor = Actor::Operator(given.requester.clone());
-        match self.apply(actor, Command::StartRun(Box::new(start))) {
-            Reply::Refused(why) => Err(Stuck::Refused(why.to_string())),
-            _ => Ok(()),
-        }
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// Everything that can happen at this moment does.
@@ -397,6 +367,7 @@ impl<'a> World<'a> {
                 }
             }
             Event::Says(approval, number) => self.answer(approval, number),
+            Event::Incoming(incoming) => self.comes_in(incoming),
             Event::Deed(happening) => {
                 self.deeds_left -= 1;
                 self.does(happening);
@@ -505,6 +476,24 @@ impl<'a> World<'a> {
     }
 }
 
-fn digest(name: &str) -> Digest {
+/// The birth of a cluster of one.
+pub(crate) fn bootstrap() -> Command {
+    let at = |port: u16| format!("c1:{port}");
+    let node = NodeInfo {
+        node: NODE,
+        name: "c1".to_owned(),
+        peer_endpoint: at(7402),
+        agent_endpoint: at(7401),
+        operator_endpoint: at(7400),
+        enroll_endpoint: at(7403),
+    };
+    Command::Bootstrap {
+        cluster: uuid::Uuid::from_u128(1),
+        trust_domain: "rehearsal.test".to_owned(),
+        nodes: vec![node],
+    }
+}
+
+pub(crate) fn digest(name: &str) -> Digest {
     Digest(sha2::Sha256::digest(name).into())
 }

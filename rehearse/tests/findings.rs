@@ -110,10 +110,32 @@ fn what_a_test_says_of_steps_that_never_come_and_deeds_that_nobody_can_do_is_a_p
 }
 
 #[test]
+fn what_comes_in_starts_a_run_and_lets_it_go_on() {
+    check_cases("events.playbook.yaml", "events.yaml", "events.txt");
+}
+
+#[test]
+fn what_never_comes_in_is_a_problem() {
+    check_problems(
+        "events.playbook.yaml",
+        "events-problems.yaml",
+        "events-problems.txt",
+    );
+    check_problems(
+        "undo.playbook.yaml",
+        "events-problems.yaml",
+        "no-events-problems.txt",
+    );
+}
+
+#[test]
 fn every_code_is_explained_and_every_explanation_is_of_a_code() {
     let sources = [
         include_str!("../src/compare.rs"),
         include_str!("../src/suite.rs"),
+        include_str!("../src/heard.rs"),
+        include_str!("../src/people.rs"),
+        include_str!("../src/read/incoming.rs"),
         include_str!("../src/read/meanwhile.rs"),
         include_str!("../src/read/named.rs"),
         include_str!("../src/read/people.rs"),

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::fields::Reader;
 use super::fill::filled;
 use super::host_of;
+use super::incoming::incoming;
 use super::meanwhile::meanwhile;
 use super::named::step_of;
 use super::people::people;
@@ -43,7 +44,8 @@ pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case:
                 continue;
             };
             let action = step.action;
-            let runs = matches!(step.step.kind, Kind::Playbook { .. });
+            // What rolls back the runs of a fake has nothing to ask: nothing was begun.
+            let runs = step.own && matches!(step.step.kind, Kind::Playbook { .. });
             if action.is_none() && !step.tells && !runs {
                 let kind = step.step.kind.name();
                 let what = format!("`{}` does `{kind}`: it asks no host and no system", step.name);
@@ -64,6 +66,7 @@ pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case:
             }
         }
     }
+    let events = incoming(reader, manifest, case);
     let meanwhile = meanwhile(reader, manifest, &names, case);
     Given {
         inputs,
@@ -82,6 +85,7 @@ pub(super) fn given(reader: &mut Reader, manifest: &Manifest, root: &Node, case:
         fleet,
         fakes,
         people: people(reader, manifest, root, case),
+        events,
         meanwhile,
     }
 }

@@ -4,6 +4,7 @@ mod expect;
 mod fields;
 mod fill;
 mod given;
+mod incoming;
 mod meanwhile;
 mod named;
 mod people;
@@ -28,6 +29,7 @@ const CASE: &[&str] = &[
     "fleet",
     "fakes",
     "people",
+    "events",
     "meanwhile",
     "expect",
 ];

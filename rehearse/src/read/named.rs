@@ -79,8 +79,9 @@ fn find<'a>(manifest: &'a Manifest, name: &str) -> Option<Named<'a>> {
     };
     if let Some(of) = of(UNDO) {
         let found = added(of, None, false)?;
-        let action = Some(undone_by(found.step)?);
-        return Some(Named { action, ..found });
+        let action = undone_by(found.step);
+        let runs = matches!(found.step.kind, Kind::Playbook { .. });
+        return (action.is_some() || runs).then_some(Named { action, ..found });
     }
     added(of(NOTIFY)?, None, true).filter(|found| tells_of_failure(found.step))
 }
@@ -115,7 +116,7 @@ fn unknown(manifest: &Manifest, name: &str) -> (String, String) {
         names.push(step.name.clone());
     }
     for step in &manifest.steps {
-        names.extend(undone_by(step).map(|_| format!("{UNDO}{}", step.name)));
+        names.extend(find(manifest, &format!("{UNDO}{}", step.name)).map(|undo| undo.name));
         names.extend(tells_of_failure(step).then(|| format!("{NOTIFY}{}", step.name)));
     }
     let hint = nearest::hint(name, names.iter().map(String::as_str));
