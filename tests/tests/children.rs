@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cordon::demo::world::{level, run_in_words};
 use serde_json::{Value, json};
-use support::{Deployment, RUN_MAX, in_world, same_state_everywhere};
+use support::{Deployment, RUN_MAX, in_real_world, in_world, same_state_everywhere};
 
 /// One after another they would take longer than the leader lives.
 const ITEMS: usize = 18;
@@ -152,6 +152,86 @@ fn each_child_is_started_once_though_the_leader_dies() {
             told.contains(&format!("began run {}", run.children[0].run_id)),
             "{told}"
         );
+        same_state_everywhere(cluster).await?;
+        deployment.end().await
+    });
+}
+
+const CUT: &str = "playbook: cut-one
+version: 1
+inputs:
+  host: {type: host}
+targets:
+  one: {hosts: [\"${inputs.host}\"]}
+steps:
+  cut: {targets: one, do: host.isolate, with: {mode: network, ttl: 1h, confirm_within: 10s}}
+";
+
+const CUT_MANY: &str = "playbook: cut-many
+version: 1
+steps:
+  each:
+    foreach: {in: '[\"host-1\", \"host-2\"]', as: host}
+    playbook: {name: cut-one, version: 1}
+    with: {host: \"${host}\"}
+";
+
+#[test]
+fn what_children_did_is_undone_by_the_rollback_of_the_run_above() {
+    in_real_world(async |world| {
+        let deployment = Deployment::start(world, 3, 2).await?;
+        let (cluster, operator) = (&deployment.cluster, &deployment.operator);
+        let home = cluster.operator_home();
+        let config = home.join("config.toml").display().to_string();
+        let cordon = |arguments: &[&str]| support::cordon(&config, arguments);
+        let file = home.join("cut-one.yaml").display().to_string();
+        std::fs::write(&file, CUT)?;
+        cordon(&["playbook", "publish", &file])?;
+        let id = operator.start_run(CUT_MANY, &json!({})).await?.run_id;
+        let run = operator.ended(&id, RUN_MAX).await?;
+        assert_eq!(run.status, "succeeded", "{}", run_in_words(&run));
+        let said = cordon(&[
+            "run",
+            "rollback",
+            &id,
+            "--reason",
+            "mistaken",
+            "--confirm",
+            "-o",
+            "json",
+        ])?;
+        for child in &run.children {
+            assert!(
+                said.contains(&child.run_id),
+                "what is undone is shown before: {said}"
+            );
+        }
+        let leader = cluster.leader(None).await?;
+        leader.kill().await?;
+        cluster.leader(Some(leader.name())).await?;
+        leader.start().await?;
+        leader.ready().await?;
+        level("the rollback", RUN_MAX, async || {
+            let run = operator.run(&id).await?;
+            Ok(match (run.rollback.as_str(), run.status.as_str()) {
+                ("succeeded", "succeeded") => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+        })
+        .await?;
+        assert_eq!(run.children.len(), 2);
+        for child in &run.children {
+            let child = operator.run(&child.run_id).await?;
+            assert_eq!(child.rollback, "succeeded", "{}", run_in_words(&child));
+            let tasks = operator.tasks(&child).await?;
+            let undone: Vec<_> = tasks.iter().filter(|task| task.step == "undo-cut").collect();
+            assert_eq!(undone.len(), 1, "each host is released once");
+            assert_eq!(
+                (undone[0].action.as_str(), undone[0].status.as_str()),
+                ("host.release", "succeeded")
+            );
+            assert_eq!(undone[0].attempts, 1);
+        }
         same_state_everywhere(cluster).await?;
         deployment.end().await
     });

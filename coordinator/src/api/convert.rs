@@ -59,7 +59,7 @@ pub enum Detail {
 }
 
 /// Of the runs that a run began, so many are told one by one.
-const CHILDREN_MAX: usize = 1_000;
+const CHILDREN_MAX: usize = 200;
 
 /// A run as it stands, with what it waits for.
 pub fn run(state: &State, run: &Run, detail: Detail) -> v1::Run {

@@ -106,7 +106,7 @@ pub fn explain(state: &State, run: &Run, about: About, now: Timestamp) -> String
     let now = now.max(state.now());
     let it = Explainer { state, run, now };
     let sentence = match about {
-        About::Run => it.run(),
+        About::Run => it.run() + &it.begun_by(),
         About::Step(step) => it.step(step),
         About::Task(step, item) => {
             format!("task {}/{item}: {}", run.declared(step).name, it.task(step, item))
@@ -126,6 +126,16 @@ struct Explainer<'a> {
 }
 
 impl Explainer<'_> {
+    /// The step of another run that began this one; empty: none did.
+    fn begun_by(&self) -> String {
+        let key = self.run.parent.map(|parent| parent.attempt.task);
+        let above = key.and_then(|key| Some((self.state.run(&key.run)?, key.step)));
+        above.map_or(String::new(), |(above, step)| {
+            let name = shown(&above.declared(step).name);
+            format!(" (step {name} of run {} began it)", above.id)
+        })
+    }
+
     fn run(&self) -> String {
         let what = match self.run.status {
             RunStatus::Running if self.run.paused_at.is_some() => {
