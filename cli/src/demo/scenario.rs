@@ -316,6 +316,8 @@ fn inputs(hosts: &[PlantedHost]) -> serde_json::Value {
         "note_globs": plant::NOTE_GLOBS,
         "rules": plant::RULES,
         "process_exe": format!("**/{}", plant::DROPPER_NAME),
+        // The end shows that the hosts are reached again.
+        "release": true,
         // A moment in which the hosts are isolated and everything else is done: the probes need one.
         "hold": true,
     })
