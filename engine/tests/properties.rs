@@ -301,9 +301,12 @@ fn with_gates(steps: &[(u8, u8, u8, u8)]) -> Vec<String> {
             ),
             _ => ("do: host.info, targets: hosts", "target.labels.role == 'db'"),
         };
-        let back =
-            "compensate: {do: http.call, with: {connection: x, method: DELETE, path: '/${output.n}'}}, ";
-        let back = ["", back][usize::from(how / 8 % 2)];
+        // What undoes it reads what its action gives, which a task that ended otherwise has not.
+        let gives = ["cpus", "status", "status", "isolated", "cpus"][usize::from(kind % 5)];
+        let back = format!(
+            "compensate: {{do: http.call, with: {{connection: x, method: DELETE, path: '/${{output.{gives}}}'}}}}, "
+        );
+        let back = ["", back.as_str()][usize::from(how / 8 % 2)];
         let when = ["", "when: 'no_such.thing', "][usize::from(gate / 2 % 7 == 0)].to_owned();
         let when = if when.is_empty() && gate % 3 > 0 {
             format!("when: \"{per}\", ")

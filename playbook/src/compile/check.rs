@@ -197,7 +197,11 @@ impl Compiler {
                 }
                 _ => {}
             }
+            if !used.at.is_before_the_run() {
+                self.check_fields(manifest, steps.steps, used, own, path);
+            }
         }
+        self.check_given(manifest, steps.steps, used, own);
         for range in &used.parsed.ranges {
             let path: Vec<&str> = range.iter().map(String::as_str).collect();
             let map = matches!(

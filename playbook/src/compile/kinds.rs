@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Compiler;
 use super::fields::{self, Fields};
 use super::template::Place as Where;
+use super::types::cannot_give;
 use crate::manifest::{DEPTH_MAX, Field, Kind, Rule, ScoreRule, Template};
 use crate::nearest;
 use crate::problem::Place;
@@ -127,6 +128,16 @@ impl Compiler {
         }
         // One parameter at a time, so that each finding has its place; what is missing was said above.
         for (given, template) in with {
+            if let (Some((what, wanted)), Some(at)) =
+                (cannot_give(action, given, template), places.get(given))
+            {
+                self.problem(
+                    "E0314",
+                    *at,
+                    format!("`{name}`: `{given}` is {wanted}, and this gives {what}"),
+                    format!("see `cordon action describe {name}`"),
+                );
+            }
             let (Template::Literal(value), Some(at)) = (template, places.get(given)) else {
                 continue;
             };

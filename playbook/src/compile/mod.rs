@@ -7,10 +7,12 @@ mod kinds;
 mod looping;
 mod policy;
 mod schema;
+mod secrets;
 mod step;
 mod template;
 mod top;
 mod triggers;
+mod types;
 
 use crate::manifest::{FORMAT, FORMAT_WHOLE, Manifest};
 use crate::problem::{Place, Problem, Problems};
@@ -136,6 +138,7 @@ impl Compiler {
             outputs,
         };
         self.check(&manifest, &steps, &finally);
+        self.secrets(root);
         Some(manifest)
     }
 }

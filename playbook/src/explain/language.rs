@@ -542,6 +542,25 @@ pub(super) const ALL: &[Explanation] = &[
         "a: {do: host.info, targets: all}\nb: {decide: [{else: {cpus: \"${steps.a.ok.map(i, i.output.cpus)}\"}}], needs: [a]}",
     ),
     shown(
+        "E0313",
+        "There is no such field",
+        "What a step gives is known before it runs: of an action by the catalogue (`cordon action describe NAME`), of a \
+         `decide` by what its rules set, of an `ask` by its form. A field that is not there would only be missed when it is \
+         read, in the middle of a run.",
+        Steps,
+        "a: {decide: [{else: {level: 1}}]}\nb: {decide: [{else: {x: \"${steps.a.output.leval}\"}}], needs: [a]}",
+        "a: {decide: [{else: {level: 1}}]}\nb: {decide: [{else: {x: \"${steps.a.output.level}\"}}], needs: [a]}",
+    ),
+    shown(
+        "E0314",
+        "The value has another type than the parameter",
+        "A value that is wholly one expression keeps its type, and longer text is text. What can be told before the playbook \
+         runs is told: a list does not become a text, nor a text a list.",
+        Steps,
+        "look: {do: file.find, targets: all, with: {roots: \"/srv/${run.id}\"}}",
+        "look: {do: file.find, targets: all, with: {roots: [\"/srv/${run.id}\"]}}",
+    ),
+    shown(
         "W0401",
         "The action cannot be undone",
         "A warning: the action changes the host and the catalogue knows no inverse of it. Have the step reviewed by a second \
@@ -549,6 +568,15 @@ pub(super) const ALL: &[Explanation] = &[
         Steps,
         "kill: {do: process.kill, targets: all, with: {processes: [{pid: 7, start_ticks: 1, exe: /tmp/evil}], signal: KILL}}",
         "cut: {do: host.isolate, targets: all, with: {mode: network, ttl: 1h}}",
+    ),
+    shown(
+        "W0403",
+        "A secret could reach a log",
+        "A warning: what a playbook holds is published, and what a run is given is in the log, in the audit and on the screen \
+         of every operator. A secret belongs into a file that a named connection reads; the playbook names the connection.",
+        Steps,
+        "a: {do: http.call, with: {connection: x, method: POST, path: /, json: {password: \"correct horse\"}}}",
+        "a: {do: http.call, with: {connection: x, method: POST, path: /, json: {user: soc}}}",
     ),
     plain(
         "E0501",
