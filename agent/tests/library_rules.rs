@@ -96,6 +96,12 @@ fn samples() -> BTreeMap<&'static str, Vec<Sample>> {
                     b"\x7fELF..stratum+tcp://pool.example:3333..donate-level..RandomX..",
                     &["miner_program"],
                 ),
+                sample(
+                    "kworker",
+                    b"\x7fELF..mining.subscribe..KawPoW..hashrate",
+                    &["miner_program"],
+                ),
+                sample("monitor", b"\x7fELF..hashrate of the pool, and ethash", &[]),
                 sample("library.so", b"\x7fELF..stratum+tcp://..nothing else..", &[]),
                 sample(
                     "config.json",
@@ -139,6 +145,22 @@ fn samples() -> BTreeMap<&'static str, Vec<Sample>> {
                     &["php_in_a_picture"],
                 ),
                 sample("dog.gif", "GIF89a.......", &[]),
+                sample(
+                    "photo.jpg",
+                    b"\xff\xd8\xff\xe0..<?php passthru($x); ?>",
+                    &["php_in_a_picture"],
+                ),
+                sample(
+                    "icon.png",
+                    b"\x89PNG\r\n..<?php shell_exec ('id'); ?>",
+                    &["php_in_a_picture"],
+                ),
+                sample("job.php", "<?php exec('/usr/bin/convert a b'); ?>", &[]),
+                sample(
+                    "builder.jsp",
+                    "<% String c = request.getHeader(\"x\"); new ProcessBuilder(c).start(); %>",
+                    &["jsp_request_into_process"],
+                ),
                 sample(
                     "shell.jsp",
                     "<% Runtime.getRuntime().exec(request.getParameter(\"c\")); %>",
