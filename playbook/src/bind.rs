@@ -340,7 +340,10 @@ pub(crate) fn pattern(pattern: &str) -> Result<regex::Regex, String> {
 
 /// The value as it is bound, or why it is not of the input's type.
 pub(crate) fn check(input: &Input, value: &Value) -> Result<Value, String> {
-    let mut value = typed(&input.kind, value)?;
+    let mut value = match (&input.kind, value) {
+        (Type::Artifact, Value::Object(about)) => artifact(input, about)?,
+        _ => typed(&input.kind, value)?,
+    };
     if let (true, Value::Array(items)) = (input.distinct, &mut value) {
         let mut seen = BTreeSet::new();
         items.retain(|item| seen.insert(item.to_string()));
@@ -373,6 +376,29 @@ pub(crate) fn check(input: &Input, value: &Value) -> Result<Value, String> {
         return Err(format!("{text:?} does not match {pattern}"));
     }
     Ok(value)
+}
+
+/// What was handed in, as `event.raw` tells it, becomes its SHA-256: by that, evidence is named.
+fn artifact(input: &Input, about: &serde_json::Map<String, Value>) -> Result<Value, String> {
+    let sha256 = about
+        .get("sha256")
+        .ok_or("an artifact has a `sha256`; `event.raw` is one")?;
+    let sha256 = typed(&Type::Sha256, sha256)?;
+    if let Some(wanted) = &input.media {
+        match about.get("media").and_then(Value::as_str) {
+            Some(media) if media.eq_ignore_ascii_case(wanted) => {}
+            Some(media) => return Err(format!("the artifact is {media:?}, not {wanted}")),
+            None => return Err(format!("it is not said that the artifact is {wanted}")),
+        }
+    }
+    if let Some(most) = input.bytes_max {
+        match about.get("size_bytes").and_then(Value::as_u64) {
+            Some(size) if size <= most => {}
+            Some(size) => return Err(format!("the artifact has {size} bytes, of at most {most}")),
+            None => return Err("it is not said how large the artifact is".to_owned()),
+        }
+    }
+    Ok(sha256)
 }
 
 fn typed(kind: &Type, value: &Value) -> Result<Value, String> {

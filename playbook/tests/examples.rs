@@ -146,3 +146,35 @@ fn what_one_action_gives_another_takes() {
     assert!(longest(&output("email.parse", "subject")) < longest(&parameter("incident.open", "title")));
     assert!(longest(&output("email.parse", "urls")["items"]) <= longest(&parameter("intel.lookup", "value")));
 }
+
+#[test]
+fn a_mail_that_was_handed_in_becomes_the_input_of_the_phishing_response() {
+    let playbook = playbook::compile(EXAMPLES[1].1).expect("it compiles").manifest;
+    let bound = |media: &str, size_bytes: u64| {
+        let sha256 = "ab".repeat(32);
+        let event = json!({
+            "raw": {"sha256": sha256, "size_bytes": size_bytes, "media": media, "name": "a.eml"},
+            "reporter": "anna@example.org",
+        });
+        let given =
+            playbook::inputs_of_event(&playbook, &event, &Value::Null, &json!({})).expect("it is there");
+        playbook::bind_inputs(&playbook, &Value::Object(given)).map_err(|problems| problems.to_string())
+    };
+    let inputs = bound("message/rfc822", 50 << 20).expect("it fits");
+    assert_eq!(inputs["message"], "ab".repeat(32));
+    for (media, size_bytes, why) in [
+        (
+            "text/html",
+            1,
+            "the artifact is \"text/html\", not message/rfc822",
+        ),
+        (
+            "message/rfc822",
+            (50 << 20) + 1,
+            "the artifact has 52428801 bytes, of at most 52428800",
+        ),
+    ] {
+        let said = bound(media, size_bytes).expect_err("it does not fit");
+        assert!(said.contains(why), "{said}");
+    }
+}
