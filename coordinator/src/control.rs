@@ -252,6 +252,7 @@ fn is_idempotent(command: &Command) -> bool {
         | Command::Calls(_)
         | Command::Publish(_)
         | Command::Custody(_)
+        | Command::HandedIn(_)
         | Command::SetTrigger { .. }
         | Command::Schedule(_)
         | Command::NotFired { .. }

@@ -260,6 +260,8 @@ pub enum Command {
     Calls(Vec<CallEnded>),
     /// Evidence that is on enough disks.
     Custody(Box<Custody>),
+    /// A file that a person handed in, and that is on enough disks.
+    HandedIn(Box<HandedIn>),
     /// A person answers an approval request or a question.
     Answer(Box<GiveAnswer>),
     /// An operator gets a role.
@@ -569,6 +571,27 @@ pub struct Custody {
     pub collected_at: Timestamp,
     /// The file changed while it was read.
     pub changed_during_read: bool,
+    /// The nodes that hold it durably.
+    pub nodes: Vec<NodeId>,
+}
+
+/// A file that a person handed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedIn {
+    /// SHA-256 of the content: its name.
+    pub sha256: Digest,
+    /// Of the content.
+    pub size_bytes: u64,
+    /// Who handed it in.
+    pub operator: String,
+    /// Under which name, as triggers have it.
+    pub submission: String,
+    /// Its media type, as the sender says.
+    pub media: String,
+    /// The file's name, as the sender says.
+    pub file: String,
+    /// When its last byte had come, by the clock of the node that took it.
+    pub received_at: Timestamp,
     /// The nodes that hold it durably.
     pub nodes: Vec<NodeId>,
 }

@@ -55,6 +55,8 @@ pub const CRITICAL_LABEL: (&str, &str) = ("criticality", "critical");
 pub const FLEET_PERCENT_MAX: usize = 5;
 /// Custody records. At the bound new evidence is refused.
 pub const CUSTODY_RECORDS_MAX: usize = 1_000_000;
+/// Each text that a person says of a file that is handed in: its name, its media type, the submission's name.
+pub const HANDED_IN_TEXT_BYTES_MAX: usize = 256;
 
 /// Runs above one another, beside the first: as deep as the language lets playbooks be nested.
 pub const DEPTH_MAX: u32 = playbook::manifest::DEPTH_MAX;

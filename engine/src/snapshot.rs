@@ -14,7 +14,7 @@ use playbook::manifest::{FORMAT_WHOLE, Manifest, Over};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use crate::command::Custody;
+use crate::command::{Custody, HandedIn};
 use crate::id::{ApprovalId, Digest, RunId};
 use crate::state::agents::Agent;
 use crate::state::approvals::Approval;
@@ -33,7 +33,7 @@ use crate::time::Timestamp;
 
 const MAGIC: &[u8; 8] = b"CORDONST";
 /// The newest that this build reads.
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 /// Of a state with a run of which something is undone: it has more steps than its manifest, and may be rolling back.
 /// An older reader, which knows neither, refuses it as newer than itself; it still reads every other state.
 const VERSION_UNDO: u32 = 2;
@@ -49,6 +49,8 @@ const VERSION_FOLLOWED: u32 = 5;
 const VERSION_NESTED: u32 = 6;
 /// Of a state with triggers, or with a run that waits for an event: an older reader would drop them.
 const VERSION_TRIGGERED: u32 = 7;
+/// Of a state with files that people handed in: an older reader would drop whose they are and where.
+const VERSION_HANDED_IN: u32 = 8;
 /// Of every other state.
 const VERSION_PLAIN: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 32;
@@ -87,6 +89,8 @@ struct BodyRef<'a> {
     approvals: Vec<&'a Approval>,
     approvals_last: ApprovalId,
     evidence: Vec<&'a Custody>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    handed_in: Vec<&'a HandedIn>,
     playbooks: Vec<&'a Published>,
     #[serde(skip_serializing_if = "Option::is_none")]
     triggers: Option<Writing<'a>>,
@@ -116,6 +120,8 @@ struct Body {
     approvals_last: ApprovalId,
     evidence: Vec<Custody>,
     #[serde(default)]
+    handed_in: Vec<HandedIn>,
+    #[serde(default)]
     playbooks: Vec<Published>,
     #[serde(default)]
     triggers: Written,
@@ -137,6 +143,10 @@ impl State {
 
     /// The least that a reader must know to read this state.
     fn version(&self) -> u32 {
+        let handed_in = match self.evidence.handed_in().next() {
+            Some(_) => VERSION_HANDED_IN,
+            None => VERSION_PLAIN,
+        };
         let least = match (self.triggers.is_nothing(), self.nodes.leaving.is_empty()) {
             (false, _) => VERSION_TRIGGERED,
             (true, false) => VERSION_CLAIMED,
@@ -153,7 +163,7 @@ impl State {
             (None, false) => VERSION_UNDO,
             (None, true) => VERSION_PLAIN,
         };
-        self.runs.iter().map(of).fold(least, u32::max)
+        self.runs.iter().map(of).fold(least.max(handed_in), u32::max)
     }
 
     /// Reads a snapshot of this version or an older one.
@@ -210,6 +220,7 @@ impl State {
             approvals: self.approvals.iter().collect(),
             approvals_last: self.approvals.last(),
             evidence: self.evidence.iter().collect(),
+            handed_in: self.evidence.handed_in().collect(),
             playbooks: self.playbooks.iter().collect(),
             triggers: (!self.triggers.is_nothing()).then(|| self.triggers.writing()),
             audit,
@@ -246,6 +257,9 @@ impl State {
         state.approvals.set_last(body.approvals_last);
         for custody in body.evidence {
             state.evidence.push(custody);
+        }
+        for handed_in in body.handed_in {
+            state.evidence.push_handed_in(handed_in);
         }
         for published in body.playbooks {
             state.playbooks.insert(published);

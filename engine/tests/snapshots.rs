@@ -159,3 +159,19 @@ fn runs_below_runs_are_not_lost_by_a_reader_that_does_not_know_them() {
     assert_eq!(above(&read), above(&world.state));
     assert_eq!(read, world.state);
 }
+
+#[test]
+fn files_that_people_handed_in_are_not_lost_by_a_reader_that_does_not_know_them() {
+    let mut world = with_a_run();
+    let before = version(&world.state.encode());
+    world.line("handed_in report x 1,2");
+    world.line("handed_in report x 2,3");
+    let bytes = world.state.encode();
+    assert!(before < 8, "{before}");
+    assert_eq!(version(&bytes), 8);
+    let read = State::decode(&bytes).expect("it can be read");
+    let held: Vec<usize> = read.handed_in().map(|record| record.nodes.len()).collect();
+    assert_eq!(held, [3], "once, with all who hold it");
+    assert_eq!(read, world.state);
+    assert_eq!(read.hash(), world.state.hash());
+}

@@ -96,13 +96,10 @@ impl State {
         let name = info.name.clone();
         if !lose_evidence {
             let mut held: BTreeMap<Digest, (bool, bool)> = BTreeMap::new();
-            for record in self.evidence.iter() {
-                let (here, elsewhere) = held.entry(record.sha256).or_default();
-                *here |= record.nodes.contains(&node);
-                *elsewhere |= record
-                    .nodes
-                    .iter()
-                    .any(|other| *other != node && self.stays(*other));
+            for (sha256, _, nodes) in self.held() {
+                let (here, elsewhere) = held.entry(*sha256).or_default();
+                *here |= nodes.contains(&node);
+                *elsewhere |= nodes.iter().any(|other| *other != node && self.stays(*other));
             }
             held.retain(|_, (here, elsewhere)| *here && !*elsewhere);
             if let Some((first, _)) = held.first_key_value() {

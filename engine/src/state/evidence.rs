@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::command::Custody;
-use crate::id::{AgentId, Digest, RunId};
+use crate::command::{Custody, HandedIn};
+use crate::id::{AgentId, Digest, NodeId, RunId};
 
 /// All records, in the order in which they came, with indexes that are derived.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,6 +12,9 @@ pub struct Evidence {
     by_digest: BTreeMap<Digest, Vec<u32>>,
     by_run: BTreeMap<RunId, Vec<u32>>,
     by_agent: BTreeMap<AgentId, Vec<u32>>,
+    handed_in: Vec<HandedIn>,
+    /// What is the same: content, submission and who.
+    same_handed_in: BTreeMap<(Digest, String, String), u32>,
 }
 
 impl Evidence {
@@ -20,14 +23,19 @@ impl Evidence {
         self.records.iter()
     }
 
-    /// How many.
+    /// What people handed in.
+    pub fn handed_in(&self) -> impl DoubleEndedIterator<Item = &HandedIn> {
+        self.handed_in.iter()
+    }
+
+    /// How many records there are of both kinds.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.records.len() + self.handed_in.len()
     }
 
     /// None.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.len() == 0
     }
 
     /// Of this content.
@@ -58,30 +66,41 @@ impl Evidence {
                 record.task == custody.task && record.path == custody.path
             })
         });
-        let nodes: BTreeSet<_> = custody.nodes.iter().copied().collect();
         match same {
-            Some(i) => {
-                let record = &mut self.records[i as usize];
-                let all: Vec<_> = record
-                    .nodes
-                    .iter()
-                    .copied()
-                    .collect::<BTreeSet<_>>()
-                    .union(&nodes)
-                    .copied()
-                    .collect();
-                let new = all != record.nodes;
-                record.nodes = all;
-                new
-            }
+            Some(i) => gains(&mut self.records[i as usize].nodes, &custody.nodes),
             None => {
+                let mut nodes = Vec::new();
+                gains(&mut nodes, &custody.nodes);
                 self.push(Custody {
-                    nodes: nodes.into_iter().collect(),
+                    nodes,
                     ..custody.clone()
                 });
                 true
             }
         }
+    }
+
+    /// Takes what a person handed in. The same content, of the same person under the same name, only adds the nodes that
+    /// hold it. Returns whether anything is new.
+    pub(crate) fn take_handed_in(&mut self, handed_in: &HandedIn) -> bool {
+        match self.same_handed_in.get(&key_of(handed_in)) {
+            Some(&i) => gains(&mut self.handed_in[i as usize].nodes, &handed_in.nodes),
+            None => {
+                let mut nodes = Vec::new();
+                gains(&mut nodes, &handed_in.nodes);
+                self.push_handed_in(HandedIn {
+                    nodes,
+                    ..handed_in.clone()
+                });
+                true
+            }
+        }
+    }
+
+    pub(crate) fn push_handed_in(&mut self, handed_in: HandedIn) {
+        let i = self.handed_in.len() as u32;
+        self.same_handed_in.insert(key_of(&handed_in), i);
+        self.handed_in.push(handed_in);
     }
 
     pub(crate) fn push(&mut self, custody: Custody) {
@@ -91,4 +110,23 @@ impl Evidence {
         self.by_agent.entry(custody.agent.clone()).or_default().push(i);
         self.records.push(custody);
     }
+}
+
+fn key_of(handed_in: &HandedIn) -> (Digest, String, String) {
+    let HandedIn {
+        sha256,
+        submission,
+        operator,
+        ..
+    } = handed_in;
+    (*sha256, submission.clone(), operator.clone())
+}
+
+/// Adds holders to those of a record, in order and each once; whether there is a new one.
+fn gains(nodes: &mut Vec<NodeId>, more: &[NodeId]) -> bool {
+    let all: BTreeSet<_> = nodes.iter().chain(more).copied().collect();
+    let all: Vec<_> = all.into_iter().collect();
+    let new = all != *nodes;
+    *nodes = all;
+    new
 }

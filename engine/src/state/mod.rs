@@ -210,6 +210,7 @@ impl State {
             Command::Calls(ended) => self.calls_ended(ended, turn),
             Command::Publish(publish) => self.publish(publish, turn),
             Command::Custody(custody) => self.take_custody(custody, turn),
+            Command::HandedIn(handed_in) => self.take_handed_in(handed_in, turn),
             Command::Answer(answer) => self.answer(answer, turn),
             Command::GrantRole { operator, role } => self.grant_role(operator, role, turn),
             Command::RevokeRole { operator, role } => self.revoke_role(operator, role, turn),

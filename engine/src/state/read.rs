@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use playbook::manifest::Manifest;
 
-use crate::command::{Custody, NodeInfo};
+use crate::command::{Custody, HandedIn, NodeInfo};
 use crate::effect::Reply;
 use crate::id::{AgentId, ApprovalId, Digest, NodeId, RequestId, RunId};
 use crate::state::State;
@@ -196,6 +196,19 @@ impl State {
     /// All custody records, in the order in which they came.
     pub fn evidence(&self) -> impl DoubleEndedIterator<Item = &Custody> {
         self.evidence.iter()
+    }
+
+    /// What people handed in, in the order in which it came.
+    pub fn handed_in(&self) -> impl DoubleEndedIterator<Item = &HandedIn> {
+        self.evidence.handed_in()
+    }
+
+    /// Everything that is held: its content's name and size, and who has it by that record.
+    pub fn held(&self) -> impl Iterator<Item = (&Digest, u64, &[NodeId])> {
+        let collected = self.evidence.iter();
+        let collected = collected.map(|record| (&record.sha256, record.size_bytes, record.nodes.as_slice()));
+        let handed_in = self.evidence.handed_in();
+        collected.chain(handed_in.map(|record| (&record.sha256, record.size_bytes, record.nodes.as_slice())))
     }
 
     /// The custody records of a run.

@@ -3,11 +3,14 @@
 use playbook::canonical::sorted;
 use serde_json::json;
 
-use crate::command::{Actor, Custody, StartRun};
+use crate::command::{Actor, Custody, HandedIn, StartRun};
 use crate::effect::Reply;
 use crate::error::Refusal;
 use crate::id::{AgentId, Digest, RunId};
-use crate::limits::{ACTIVE_RUNS_MAX, CUSTODY_RECORDS_MAX, MESSAGE_BYTES_MAX, RUN_TARGETS_MAX, STEPS_MAX};
+use crate::limits::{
+    ACTIVE_RUNS_MAX, CUSTODY_RECORDS_MAX, HANDED_IN_TEXT_BYTES_MAX, MESSAGE_BYTES_MAX, RUN_TARGETS_MAX,
+    STEPS_MAX,
+};
 use crate::plan::hash::Frozen;
 use crate::state::children::{Cascade, Parent};
 use crate::state::enrolment::{not_found, within};
@@ -267,6 +270,35 @@ impl State {
                 "nodes": custody.nodes,
             });
             self.record(turn, "evidence.custody", key.run.to_string(), &detail);
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn take_handed_in(
+        &mut self,
+        handed_in: &HandedIn,
+        turn: &mut Turn<'_>,
+    ) -> Result<Reply, Refusal> {
+        for (what, text) in [
+            ("operator", &handed_in.operator),
+            ("submission", &handed_in.submission),
+            ("media type", &handed_in.media),
+            ("file name", &handed_in.file),
+        ] {
+            if text.is_empty() || text.len() > HANDED_IN_TEXT_BYTES_MAX {
+                return Err(Refusal::Invalid(format!(
+                    "the {what} of what is handed in has {} bytes: it has 1 to {HANDED_IN_TEXT_BYTES_MAX}",
+                    text.len()
+                )));
+            }
+        }
+        within("custody records", self.evidence.len() + 1, CUSTODY_RECORDS_MAX)?;
+        if self.evidence.take_handed_in(handed_in) {
+            let detail = json!({
+                "sha256": handed_in.sha256, "size_bytes": handed_in.size_bytes, "operator": handed_in.operator,
+                "media": handed_in.media, "file": handed_in.file, "nodes": handed_in.nodes,
+            });
+            self.record(turn, "evidence.handed_in", handed_in.submission.clone(), &detail);
         }
         Ok(Reply::Done)
     }

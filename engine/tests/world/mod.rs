@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engine::command::{
-    CallEnded, Custody, GiveAnswer, NodeInfo, Outcome, OutcomeStatus, Publish, Report, ReportBody, Said,
-    SessionClosed, SessionOpened, StartRun, TaskError,
+    CallEnded, Custody, GiveAnswer, HandedIn, NodeInfo, Outcome, OutcomeStatus, Publish, Report, ReportBody,
+    Said, SessionClosed, SessionOpened, StartRun, TaskError,
 };
 use engine::id::{AgentId, ApprovalId, AttemptKey, Digest, NodeId, RequestId, RunId, TaskKey};
 use engine::planner::{Decision, NewTasks, Planner, Verdict, undo_plan};
@@ -782,6 +782,31 @@ impl World {
                         self.out,
                         "  {:?} {} on {:?}",
                         record.sha256, record.agent, record.nodes
+                    );
+                }
+            }
+            "handed_in" => {
+                self.ask(
+                    Actor::Node(NodeId(1)),
+                    Command::HandedIn(Box::new(HandedIn {
+                        sha256: digest(plain[1]),
+                        size_bytes: 3,
+                        operator: "anna".to_owned(),
+                        submission: plain[0].to_owned(),
+                        media: "message/rfc822".to_owned(),
+                        file: plain.get(3).copied().unwrap_or("a.eml").to_owned(),
+                        received_at: Timestamp(self.now),
+                        nodes: plain[2]
+                            .split(',')
+                            .map(|n| NodeId(n.parse().expect("a node")))
+                            .collect(),
+                    })),
+                );
+                for record in self.state.handed_in() {
+                    let _ = writeln!(
+                        self.out,
+                        "  {:?} {} for {} on {:?}",
+                        record.sha256, record.operator, record.submission, record.nodes
                     );
                 }
             }
