@@ -376,6 +376,18 @@ pub struct SendEvents {
     /// They are requests for this webhook, and need not be OCSF.
     #[arg(long, value_name = "NAME")]
     pub webhook: Option<String>,
+    /// Hand in one file under this name, as evidence, instead of events.
+    #[arg(long, value_name = "NAME", requires = "handed_in", conflicts_with_all = ["class", "webhook", "file"])]
+    pub submission: Option<String>,
+    /// The file, of at most 100 MiB.
+    #[arg(long = "file", value_name = "FILE", requires = "submission")]
+    pub handed_in: Option<PathBuf>,
+    /// Its media type. Without it, a name that ends in .eml is a message/rfc822, whose headers are read.
+    #[arg(long, value_name = "TYPE", requires = "submission")]
+    pub media: Option<String>,
+    /// A JSON object with further fields of the event, such as `reporter`; `-` is standard input.
+    #[arg(long, value_name = "FILE", requires = "submission")]
+    pub json: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

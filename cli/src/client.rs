@@ -77,6 +77,18 @@ impl Client {
         &mut self,
         call: impl AsyncFn(Api) -> std::result::Result<Response<T>, Status>,
     ) -> Result<T> {
+        self.call_within(CALL_TIMEOUT, call).await
+    }
+
+    /// The same, with as long as this for each try.
+    ///
+    /// # Errors
+    /// The cluster's answer, or why no endpoint could be reached.
+    pub async fn call_within<T>(
+        &mut self,
+        longest: Duration,
+        call: impl AsyncFn(Api) -> std::result::Result<Response<T>, Status>,
+    ) -> Result<T> {
         let give_up = Instant::now() + PATIENCE;
         let mut failures = 0;
         // Whether an endpoint of this round may answer differently a moment later.
@@ -89,7 +101,7 @@ impl Client {
                     hope |= error.is_transient();
                     error.into()
                 }
-                Ok(api) => match timeout(CALL_TIMEOUT, call(api)).await {
+                Ok(api) => match timeout(longest, call(api)).await {
                     Ok(Ok(answer)) => return Ok(answer.into_inner()),
                     Ok(Err(status)) if !is_transient(&status) => return Err(status.into()),
                     Ok(Err(status)) => {
@@ -102,7 +114,7 @@ impl Client {
                         let text = format!(
                             "{} did not answer within {} s",
                             self.endpoint(),
-                            CALL_TIMEOUT.as_secs()
+                            longest.as_secs()
                         );
                         CliError::new(exit_codes::CONNECTION, text)
                     }

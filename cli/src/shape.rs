@@ -173,7 +173,8 @@ pub fn evidence(record: &v1::EvidenceRecord) -> Value {
         "sha256": record.sha256, "size_bytes": record.size_bytes, "agent_id": record.agent_id,
         "path": record.path, "path_hex": hex::encode(&record.path_bytes), "run_id": record.run_id,
         "step": record.step, "item": record.item, "collected_at_ms": record.collected_at_ms,
-        "changed_during_read": record.changed_during_read, "nodes": record.nodes,
+        "changed_during_read": record.changed_during_read, "nodes": record.nodes, "operator": record.operator,
+        "submission": record.submission, "media": record.media,
     })
 }
 

@@ -28,7 +28,7 @@ use proto::v1::{
 };
 use sha2::{Digest, Sha256};
 use tokio_stream::Stream;
-use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -70,6 +70,7 @@ struct Asked {
     starts: Vec<StartRunRequest>,
     explains: Vec<ExplainRunRequest>,
     events: Vec<SendEventsRequest>,
+    submissions: Vec<SubmitHeader>,
 }
 
 #[derive(Clone)]
@@ -199,6 +200,19 @@ macro_rules! unasked {
                     })
                     .collect();
                 Ok(Response::new(SendEventsReply { fired: 1, deduplicated: 2, heard: 3, events }))
+            }
+
+            /// A file is taken whose bytes are those that were announced.
+            async fn submit(&self, request: Request<Streaming<SubmitChunk>>) -> Result<Response<SubmitReply>, Status> {
+                self.refuse()?;
+                let (mut chunks, mut header, mut size_bytes) = (request.into_inner(), None, 0);
+                while let Some(chunk) = chunks.message().await? {
+                    header = header.or(chunk.header);
+                    size_bytes += chunk.data.len() as u64;
+                }
+                self.asked.lock().unwrap().submissions.push(header.expect("the first chunk has it"));
+                let event = SendEventsReply { fired: 1, ..SendEventsReply::default() };
+                Ok(Response::new(SubmitReply { sha256: "ab".into(), size_bytes, copies: 2, event: Some(event) }))
             }
 
             async fn replay_run(&self, _: Request<ReplayRunRequest>) -> Result<Response<ReplayRunReply>, Status> {

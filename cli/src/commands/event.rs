@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     args::SendEvents,
     client::{Client, request_id},
+    commands::submission,
     error::{CliError, Result},
     exit_codes,
     output::{Output, clean, tell},
@@ -56,6 +57,9 @@ const TOLD_MAX: usize = 1_000;
 const NOTES_MAX: usize = 20;
 
 pub async fn send(out: Output, client: &mut Client, args: SendEvents) -> Result<u8> {
+    if let (Some(submission), Some(file)) = (&args.submission, &args.handed_in) {
+        return submission::hand_in(out, client, &args, submission, file).await;
+    }
     let (found, mut events) = mpsc::channel(2 * BATCH_MAX);
     let source = args.file.clone();
     // It may wait for its source for ever: nobody waits for it.

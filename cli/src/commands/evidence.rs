@@ -53,7 +53,10 @@ async fn list(out: Output, client: &mut Client, request: ListEvidenceRequest) ->
             vec![
                 record.sha256.clone(),
                 size(record.size_bytes),
-                record.agent_id.clone(),
+                match record.operator.is_empty() {
+                    true => record.agent_id.clone(),
+                    false => format!("{} for {}", record.operator, record.submission),
+                },
                 moment(record.collected_at_ms),
                 record.nodes.join(","),
                 if record.changed_during_read {

@@ -21,6 +21,7 @@ mod role;
 mod rollback;
 mod run;
 mod status;
+mod submission;
 mod timeline;
 mod trigger;
 mod watch;

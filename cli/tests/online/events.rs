@@ -32,3 +32,45 @@ async fn a_file_that_is_not_there_is_told() {
     let problem = document["problems"][0]["problem"].as_str().unwrap();
     assert!(problem.contains("nowhere.json"), "{problem}");
 }
+
+#[tokio::test]
+async fn a_file_is_handed_in_whole_with_what_is_said_of_it() {
+    let cluster = Cluster::start(vec![Script::default()]).await;
+    std::fs::write(cluster.path("report.eml"), vec![b'x'; 600 << 10]).unwrap();
+    std::fs::write(cluster.path("who.json"), "{\"reporter\": \"a@example.org\"}").unwrap();
+    let output = cluster
+        .cordon("event send --submission report --file report.eml --json who.json")
+        .await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let said = out(&output);
+    assert!(
+        said.contains("is evidence on 2 coordinators: 1 to become runs, 0 seen before"),
+        "{said}"
+    );
+    let asked = &cluster.asked[0].lock().unwrap().submissions;
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].submission, "report");
+    assert_eq!(
+        (asked[0].file.as_str(), asked[0].media.as_str()),
+        ("report.eml", "message/rfc822")
+    );
+    assert_eq!(asked[0].json, "{\"reporter\": \"a@example.org\"}");
+    assert_eq!(asked[0].size_bytes, 600 << 10);
+}
+
+#[tokio::test]
+async fn a_file_that_is_too_large_is_not_sent() {
+    let cluster = Cluster::start(vec![Script::default()]).await;
+    let file = std::fs::File::create(cluster.path("large.eml")).unwrap();
+    file.set_len((100 << 20) + 1).unwrap();
+    let output = cluster
+        .cordon("event send --submission report --file large.eml")
+        .await;
+    assert_ne!(output.status.code(), Some(0));
+    assert!(
+        err(&output).contains("more than 104857600 bytes"),
+        "{}",
+        err(&output)
+    );
+    assert!(cluster.asked[0].lock().unwrap().submissions.is_empty());
+}

@@ -72,6 +72,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/cordon.v1.OperatorService/ListPlaybooks", EVERY_OPERATOR),
     ("/cordon.v1.OperatorService/GetPlaybook", EVERY_OPERATOR),
     ("/cordon.v1.OperatorService/SendEvents", &[Responder]),
+    ("/cordon.v1.OperatorService/Submit", &[Responder]),
     ("/cordon.v1.OperatorService/ListTriggers", EVERY_OPERATOR),
     ("/cordon.v1.OperatorService/SetTrigger", &[Responder]),
     ("/cordon.v1.OperatorService/ListEvidence", EVERY_OPERATOR),

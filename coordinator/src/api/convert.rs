@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::command::Custody;
+use engine::command::{Custody, HandedIn};
 use engine::id::{Digest, TaskKey};
 use engine::state::agents::Agent;
 use engine::state::approvals::Approval;
@@ -375,6 +375,28 @@ pub fn evidence(state: &State, custody: &Custody) -> v1::EvidenceRecord {
         collected_at_ms: custody.collected_at.0,
         changed_during_read: custody.changed_during_read,
         nodes: custody.nodes.iter().map(name).collect(),
+        ..v1::EvidenceRecord::default()
+    }
+}
+
+/// The record of what a person handed in.
+pub fn handed_in(state: &State, record: &HandedIn) -> v1::EvidenceRecord {
+    let name = |node: &engine::id::NodeId| {
+        state
+            .node(*node)
+            .map_or_else(|| node.0.to_string(), |node| node.name.clone())
+    };
+    v1::EvidenceRecord {
+        sha256: record.sha256.to_string(),
+        size_bytes: record.size_bytes,
+        path: path_for_people(record.file.as_bytes()),
+        path_bytes: record.file.clone().into_bytes().into(),
+        collected_at_ms: record.received_at.0,
+        nodes: record.nodes.iter().map(name).collect(),
+        operator: record.operator.clone(),
+        submission: record.submission.clone(),
+        media: record.media.clone(),
+        ..v1::EvidenceRecord::default()
     }
 }
 

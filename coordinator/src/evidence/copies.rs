@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use engine::command::Custody;
+use engine::Command;
+use engine::command::{Custody, HandedIn};
 use engine::id::{Digest, NodeId};
 
 use super::partial::partial_name;
@@ -158,9 +159,9 @@ impl Evidence {
     fn held_here(&self) -> BTreeMap<Digest, BTreeSet<NodeId>> {
         let mine: Vec<(Digest, Vec<NodeId>)> = self.inner.control.local(|state| {
             let mine = state
-                .evidence()
-                .filter(|record| record.nodes.contains(&self.inner.node));
-            mine.map(|record| (record.sha256, record.nodes.clone())).collect()
+                .held()
+                .filter(|(.., nodes)| nodes.contains(&self.inner.node));
+            mine.map(|(sha256, _, nodes)| (*sha256, nodes.to_vec())).collect()
         });
         let mut held: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
         for (digest, nodes) in mine {
@@ -197,16 +198,22 @@ impl Evidence {
             return Ok(mended);
         }
         let nodes = self.make_copy(digest, size_bytes).await?;
-        let records: Vec<Custody> = inner.control.local(|state| {
-            state
-                .evidence()
-                .filter(|record| record.sha256 == *digest)
-                .cloned()
-                .collect()
+        let (collected, handed_in) = inner.control.local(|state| {
+            let handed_in = state.handed_in().filter(|record| record.sha256 == *digest);
+            let handed_in: Vec<HandedIn> = handed_in.cloned().collect();
+            let collected: Vec<Custody> = state.custody(digest).cloned().collect();
+            (collected, handed_in)
         });
-        for record in records {
+        for record in collected {
             let nodes = nodes.clone();
-            self.record_custody(Custody { nodes, ..record }).await?;
+            let custody = Custody { nodes, ..record };
+            self.record_custody(Command::Custody(Box::new(custody))).await?;
+        }
+        for record in handed_in {
+            let nodes = nodes.clone();
+            let handed_in = HandedIn { nodes, ..record };
+            self.record_custody(Command::HandedIn(Box::new(handed_in)))
+                .await?;
         }
         tracing::info!(%digest, ?nodes, "copied evidence whose other holder is no member any more");
         Ok(true)

@@ -3,9 +3,11 @@
 //! An agent's upload goes to a partial file (`partial`), is hashed on the way, becomes an object of the
 //! content-addressed store (`store`), is copied to one more node (`copies`), and only then gets its
 //! custody record in the log and its receipt (`upload`). Reading (`read`) verifies while it streams.
+//! What an operator hands in (`handed_in`) goes the same way.
 //! What an agent sends never becomes a path: partial files are named by hashes, objects by digests.
 
 pub mod copies;
+pub mod handed_in;
 pub mod partial;
 pub mod read;
 pub mod store;
@@ -13,7 +15,6 @@ pub mod upload;
 
 use std::sync::Arc;
 
-use engine::command::Custody;
 use engine::id::{Digest, NodeId};
 use engine::{Actor, Command, Envelope, Refusal, Reply};
 
@@ -56,11 +57,11 @@ impl Evidence {
     }
 
     /// Commits who holds what; a record that is there already gains holders.
-    async fn record_custody(&self, custody: Custody) -> Result<(), EvidenceError> {
+    async fn record_custody(&self, command: Command) -> Result<(), EvidenceError> {
         let envelope = Envelope {
             request: None,
             actor: Actor::Node(self.inner.node),
-            command: Command::Custody(Box::new(custody)),
+            command,
         };
         match self.inner.control.submit(envelope).await?.1 {
             Reply::Refused(refusal) => Err(refusal.into()),

@@ -236,6 +236,17 @@ impl Partial {
         .await
     }
 
+    /// Its first bytes, at most so many, read again.
+    pub async fn beginning(&self, bytes_max: u64) -> Result<Vec<u8>, EvidenceError> {
+        let path = self.path.clone();
+        blocking("read a partial upload", move || {
+            let mut bytes = Vec::new();
+            File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+        .await
+    }
+
     /// A body that is gone was lost in a write that failed.
     fn take_body(&mut self) -> Result<(File, Sha256), EvidenceError> {
         self.body.take().ok_or_else(|| EvidenceError::Io {

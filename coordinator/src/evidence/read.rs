@@ -122,9 +122,9 @@ impl Evidence {
             .query(|state| {
                 let mut size = None;
                 let mut nodes = Vec::new();
-                for record in state.evidence().filter(|record| record.sha256 == *digest) {
-                    size = Some(record.size_bytes);
-                    nodes.extend(record.nodes.iter().filter(|node| state.node(**node).is_some()));
+                for (_, size_bytes, holders) in state.held().filter(|(sha256, ..)| *sha256 == digest) {
+                    size = Some(size_bytes);
+                    nodes.extend(holders.iter().filter(|node| state.node(**node).is_some()));
                 }
                 size.map(|size| (size, nodes))
             })

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use engine::command::Custody;
 use engine::id::{AgentId, Digest, NodeId};
-use engine::{Assignment, Timestamp};
+use engine::{Assignment, Command, Timestamp};
 
 use super::partial::{Partial, partial_name};
 use super::{Evidence, EvidenceError};
@@ -174,7 +174,9 @@ impl Upload {
             changed_during_read: trailer.changed_during_read,
             nodes,
         };
-        self.evidence.record_custody(custody).await
+        self.evidence
+            .record_custody(Command::Custody(Box::new(custody)))
+            .await
     }
 }
 

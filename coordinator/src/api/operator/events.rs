@@ -53,7 +53,7 @@ impl Operators {
     }
 
     /// Weighs events and commits what came of it, until nothing else has begun to listen in between.
-    async fn take(
+    pub(super) async fn take(
         &self,
         operator: String,
         id: RequestId,
@@ -116,7 +116,7 @@ fn read_all(asked: &v1::SendEventsRequest) -> Vec<Result<Event, String>> {
         .collect()
 }
 
-fn taken(matched: Matched) -> v1::EventTaken {
+pub(super) fn taken(matched: Matched) -> v1::EventTaken {
     v1::EventTaken {
         problem: String::new(),
         triggers: matched.triggers,

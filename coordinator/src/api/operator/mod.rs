@@ -14,6 +14,7 @@ mod replay;
 mod roles;
 mod rollback;
 mod runs;
+mod submissions;
 mod tokens;
 mod triggers;
 mod watch;
@@ -26,7 +27,7 @@ use futures::stream::BoxStream;
 use proto::v1;
 use proto::v1::operator_service_server::OperatorService;
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::auth;
 use super::error::ApiError;
@@ -192,6 +193,11 @@ service! {
     async fn watch_approvals(&self, request: Request<v1::WatchApprovalsRequest>) -> Result<Response<Self::WatchApprovalsStream>, Status> {
         auth::operator(&request)?;
         Ok(Response::new(Operators::watch_approvals(self).await?))
+    }
+
+    async fn submit(&self, request: Request<Streaming<v1::SubmitChunk>>) -> Result<Response<v1::SubmitReply>, Status> {
+        let operator = auth::operator(&request)?;
+        Ok(Response::new(self.take_submission(operator, request.into_inner()).await?))
     }
 
     type GetEvidenceStream = BoxStream<'static, Result<v1::EvidenceData, Status>>;
