@@ -4,8 +4,10 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use engine::command::{Outcome, OutcomeStatus, Report, ReportBody};
+use engine::command::{Outcome, OutcomeStatus, Publish, Report, ReportBody};
+use engine::events::{read, weigh};
 use engine::id::{AgentId, AttemptKey, RunId};
+use engine::limits::EVENTS_MAX;
 use engine::plan::{Ground, draw};
 use engine::planner::Planner;
 use engine::{Actor, Command, Effect, State, Timestamp};
@@ -28,6 +30,38 @@ targets:
 steps:
   look: {do: host.info, targets: named}
 "#;
+
+/// Two steps over the same hosts, of which the second follows the first host by host.
+const FOLLOWING: &str = r#"
+playbook: bench-following
+version: 1
+inputs:
+  hosts: {type: list<host>}
+targets:
+  named: {hosts: "${inputs.hosts}", max: 100000}
+steps:
+  look: {do: host.info, targets: named}
+  again: {do: host.info, targets: named, needs: [look]}
+"#;
+
+/// What listens to events.
+const LISTENING: &str = r#"
+playbook: bench-listening
+version: 1
+triggers:
+  - event: detection_finding
+    when: event.severity_id >= 4 && event.finding_info.attacks.exists(a, a.technique.uid == "T1486")
+    dedupe: {key: "${event.device.uid}", window: 4h}
+  - threshold: {event: authentication, when: event.status_id == 2, by: event.src_endpoint.ip, at_least: 1000, within: 5m}
+    dedupe: {key: "${group.key}", window: 1h}
+steps: {sum: {decide: [{else: {}}]}}
+"#;
+
+/// What events are about, and how the nth is made.
+type Kind = (&'static str, fn(usize) -> String);
+
+/// Events of one round.
+const EVENTS: usize = 100_000;
 
 /// One step with a task for each item of a list, all on one host.
 const ITEMS: &str = r#"
@@ -59,12 +93,28 @@ pub fn run(sizes: &[usize], runs: usize, rounds: usize) -> anyhow::Result<()> {
         bench.fan_out("hosts", HOSTS, &hosts, size, rounds)?;
     }
     for &size in sizes {
+        let hosts = json!({ "hosts": &bench.fleet.agents[..size] });
+        bench.fan_out("hosts, then the same again", FOLLOWING, &hosts, 2 * size, rounds)?;
+    }
+    for &size in sizes {
         let items: Vec<String> = (0..size).map(|n| format!("/srv/{n}")).collect();
         let inputs = json!({ "hosts": &bench.fleet.agents[..1], "items": items });
         bench.fan_out("items", ITEMS, &inputs, size, rounds)?;
     }
     bench.many(runs, rounds)?;
-    bench.kept(most, rounds)
+    bench.kept(most, rounds)?;
+    bench.events(rounds)
+}
+
+/// An event of class 2004 or 3002, as a sensor says it.
+fn event(class: u32, n: usize, severity: u8, device: &str) -> String {
+    json!({
+        "class_uid": class, "severity_id": severity, "status_id": 2, "time": 1_700_000_000_000u64 + n as u64,
+        "metadata": {"version": "1.3.0", "product": {"name": "sensor"}}, "device": {"uid": device},
+        "src_endpoint": {"ip": format!("10.{}.{}.{}", n / 65_536 % 256, n / 256 % 256, n % 256)}, "user": {"name": "eve"},
+        "finding_info": {"uid": n.to_string(), "attacks": [{"technique": {"uid": "T1486"}}]},
+    })
+    .to_string()
 }
 
 struct Bench {
@@ -125,6 +175,54 @@ impl Bench {
             "n": rounds,
         });
         println!("{line}");
+        Ok(())
+    }
+
+    /// Events, read, weighed and taken as a node does, in batches: those that nothing listens to, those whose key was
+    /// seen, and those that a threshold counts.
+    fn events(&mut self, rounds: usize) -> anyhow::Result<()> {
+        let manifest = playbook::compile(LISTENING)?.manifest;
+        let publish = Publish {
+            name: manifest.playbook.clone(),
+            version: manifest.version,
+            text: LISTENING.into(),
+            manifest_hash: manifest.sha256().parse()?,
+            note: String::new(),
+            triggers: manifest.triggers,
+        };
+        self.fleet
+            .apply(Actor::Operator("ada".into()), Command::Publish(Box::new(publish)))?;
+        let kinds: [Kind; 3] = [
+            ("nothing listens", |n| event(2004, n, 1, "a")),
+            ("seen before", |n| event(2004, n, 5, "a")),
+            ("counted by a threshold", |n| event(3002, n, 1, "a")),
+        ];
+        for (kind, make) in kinds {
+            let texts: Vec<String> = (0..EVENTS).map(make).collect();
+            let mut took = Vec::new();
+            for _ in 0..rounds {
+                let began = Instant::now();
+                for batch in texts.chunks(EVENTS_MAX) {
+                    let events = batch
+                        .iter()
+                        .map(|text| read(text, None))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    if let Some(taken) = weigh(&self.fleet.state, Timestamp(1), &events).command {
+                        let by = Actor::Operator("siem".into());
+                        self.fleet.apply(by, Command::Events(Box::new(taken)))?;
+                    }
+                }
+                took.push(began.elapsed());
+            }
+            let line = json!({
+                "bench": "engine",
+                "events": kind,
+                "us_per_event": round1(median(&mut took).as_secs_f64() * 1e6 / EVENTS as f64),
+                "events_per_s": (EVENTS as f64 / median(&mut took).as_secs_f64()).round(),
+                "n": rounds,
+            });
+            println!("{line}");
+        }
         Ok(())
     }
 
