@@ -353,7 +353,8 @@ pub enum Run {
         #[arg(value_name = "HOST|ITEM", default_value = "", hide_default_value = true)]
         task: String,
     },
-    /// Decide one again from its log, and say whether every decision and the run come out the same.
+    /// Decide one again from its log, and say whether every decision and the run come out the same. The exit code is 1
+    /// when something differs, 6 when the log does not go back so far.
     Replay { id: String },
     #[command(flatten)]
     Control(Control),
@@ -402,14 +403,19 @@ pub enum Trigger {
         /// As `trigger list` names it: PLAYBOOK/NUMBER.
         id: String,
     },
-    /// Hold one back: nothing that it waits for starts a run.
+    /// Hold one back: nothing that it waits for starts a run, nor what it had set off and is no run yet.
     Disable {
+        /// As `trigger list` names it: PLAYBOOK/NUMBER.
         id: String,
+        /// Why, for the audit and for who finds it held back.
         #[arg(long)]
         reason: String,
     },
     /// Let one that is held back fire again.
-    Enable { id: String },
+    Enable {
+        /// As `trigger list` names it: PLAYBOOK/NUMBER.
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

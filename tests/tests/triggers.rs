@@ -160,7 +160,11 @@ fn what_was_found_is_looked_at_once_though_the_leader_dies() {
             let id = run["id"].as_str().context("an id")?;
             let run = operator.ended(id, RUN_MAX).await?;
             assert_eq!(run.status, "succeeded", "{}", run.reason);
-            assert_eq!(run.requester, "trigger/look-closer");
+            assert_eq!(
+                run.requester,
+                operator.status().await?.operator_id,
+                "who published it"
+            );
             let set_off = run.trigger.context("what set it off")?;
             assert_eq!(set_off.trigger_id, "look-closer/1");
             let event: Value = serde_json::from_str(&run.event_json)?;

@@ -99,26 +99,44 @@ pub async fn send(out: Output, client: &mut Client, args: SendEvents) -> Result<
     sent.tell(out)
 }
 
-/// Sends one batch, until there is room for it.
+/// Sends one batch, until there is room for it. Nothing of what found no room was taken: it is sent again in halves, for
+/// many triggers may fire at each event.
 async fn post(client: &mut Client, args: &SendEvents, batch: &[(u64, String)]) -> Result<SendEventsReply> {
-    let request = SendEventsRequest {
-        events: batch.iter().map(|(_, text)| text.clone()).collect(),
-        class: args.class.clone().unwrap_or_default(),
-        webhook: args.webhook.clone().unwrap_or_default(),
-        request_id: request_id(),
-    };
-    let give_up = Instant::now() + FULL_PATIENCE;
-    loop {
+    let mut all = SendEventsReply::default();
+    let mut rest = batch;
+    let mut many = batch.len();
+    let mut id = request_id();
+    let mut give_up = Instant::now() + FULL_PATIENCE;
+    while !rest.is_empty() {
+        let now = &rest[..many.min(rest.len())];
+        let request = SendEventsRequest {
+            events: now.iter().map(|(_, text)| text.clone()).collect(),
+            class: args.class.clone().unwrap_or_default(),
+            webhook: args.webhook.clone().unwrap_or_default(),
+            request_id: id.clone(),
+        };
         match client
             .call(async |mut api| api.send_events(request.clone()).await)
             .await
         {
+            Ok(reply) => {
+                all.fired += reply.fired;
+                all.deduplicated += reply.deduplicated;
+                all.heard += reply.heard;
+                all.events.extend(reply.events);
+                rest = &rest[now.len()..];
+                (id, give_up) = (request_id(), Instant::now() + FULL_PATIENCE);
+            }
             Err(error) if error.server_code.as_deref() == Some("full") && Instant::now() < give_up => {
+                if now.len() > 1 {
+                    (many, id) = (now.len().div_ceil(2), request_id());
+                }
                 sleep(FULL_PAUSE).await;
             }
-            other => return other,
+            Err(error) => return Err(error),
         }
     }
+    Ok(all)
 }
 
 impl Sent {
@@ -196,27 +214,36 @@ fn read(source: &Path, found: &mpsc::Sender<Found>) {
     };
     let mut input = BufReader::new(input);
     match begins_a_list(&mut input) {
-        Ok(true) => read_list(input, found),
-        Ok(false) => read_stream(input, found),
+        Ok((true, _)) => read_list(input, found),
+        Ok((false, lines)) => read_stream(input, found, lines + 1),
         Err(error) => {
             let _ = found.blocking_send((1, Err(format!("cannot be read: {error}"))));
         }
     }
 }
 
-/// The first character that is not white is a bracket. Takes the white space.
-fn begins_a_list(input: &mut impl BufRead) -> io::Result<bool> {
+/// The first character that is not white is a bracket. Takes a byte order mark and the white space, and how many lines
+/// that were.
+fn begins_a_list(input: &mut impl BufRead) -> io::Result<(bool, u64)> {
+    let mut lines = 0;
+    if input.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+        input.consume(3);
+    }
     loop {
         let bytes = input.fill_buf()?;
-        let white = bytes
-            .iter()
-            .take_while(|byte| byte.is_ascii_whitespace() && **byte != b'\n')
-            .count();
+        let white = bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        lines += newlines(&bytes[..white]);
         if white < bytes.len() || bytes.is_empty() {
-            return Ok(bytes.get(white) == Some(&b'['));
+            let is_list = bytes.get(white) == Some(&b'[');
+            input.consume(white);
+            return Ok((is_list, lines));
         }
         input.consume(white);
     }
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 fn read_list(input: impl BufRead, found: &mpsc::Sender<Found>) {
@@ -246,48 +273,28 @@ fn read_list(input: impl BufRead, found: &mpsc::Sender<Found>) {
     }
 }
 
-fn read_stream(mut input: impl BufRead, found: &mpsc::Sender<Found>) {
-    let (mut number, mut began, mut text) = (0u64, 0u64, Vec::new());
+/// `line`: on which the input begins.
+fn read_stream(mut input: impl BufRead, found: &mpsc::Sender<Found>, mut line: u64) {
+    let mut text = Vec::new();
     loop {
-        number += 1;
-        let before = text.len();
-        let room = (EVENT_BYTES_MAX + 1).saturating_sub(before) as u64;
-        let read = input.by_ref().take(room).read_until(b'\n', &mut text);
-        let over = match read {
+        let room = (EVENT_BYTES_MAX + 1).saturating_sub(text.len()) as u64;
+        let over = match input.by_ref().take(room).read_until(b'\n', &mut text) {
             Ok(count) => count == 0,
             Err(error) => {
-                let _ = found.blocking_send((number, Err(format!("cannot be read: {error}"))));
+                let _ = found.blocking_send((line, Err(format!("cannot be read: {error}"))));
                 return;
             }
         };
-        if text[..before].trim_ascii().is_empty() {
-            began = number;
-        }
-        let whole = text.trim_ascii();
-        let event = match std::str::from_utf8(whole) {
-            _ if whole.is_empty() => None,
-            Err(_) => Some(Err("it is not UTF-8 text".to_owned())),
-            Ok(whole) => match serde_json::from_str::<serde::de::IgnoredAny>(whole) {
-                Ok(_) => Some(Ok(whole.to_owned())),
-                Err(error) if error.is_eof() && !over && text.len() <= EVENT_BYTES_MAX => None,
-                Err(_) if text.len() > EVENT_BYTES_MAX => Some(Err(format!(
-                    "more than {EVENT_BYTES_MAX} bytes without an end: no event is so large"
-                ))),
-                Err(error) => Some(Err(format!("not JSON: {error}"))),
-            },
-        };
-        let cut = text.len() > EVENT_BYTES_MAX && text.last() != Some(&b'\n');
-        if let Some(event) = event {
-            text.clear();
-            if found.blocking_send((began, event)).is_err() {
-                return;
-            }
-        } else if whole_is_empty(&text) {
-            text.clear();
+        if take_events(&mut text, &mut line, over, found).is_none() {
+            return;
         }
         // What is left of a line that was too long is no event either.
-        if cut && input.skip_until(b'\n').is_err() {
-            return;
+        if text.len() > EVENT_BYTES_MAX {
+            text.clear();
+            line += 1;
+            if input.skip_until(b'\n').is_err() {
+                return;
+            }
         }
         if over {
             return;
@@ -295,8 +302,43 @@ fn read_stream(mut input: impl BufRead, found: &mpsc::Sender<Found>) {
     }
 }
 
-fn whole_is_empty(text: &[u8]) -> bool {
-    text.trim_ascii().is_empty()
+/// Hands on every event that is whole, and every line that can be none; what may become one stays. None: nobody takes them.
+fn take_events(text: &mut Vec<u8>, line: &mut u64, over: bool, found: &mpsc::Sender<Found>) -> Option<()> {
+    loop {
+        let white = text.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        *line += newlines(&text[..white]);
+        text.drain(..white);
+        let mut values = serde_json::Deserializer::from_slice(text).into_iter::<serde::de::IgnoredAny>();
+        let (end, event) = match values.next() {
+            None => return Some(()),
+            Some(Ok(_)) => {
+                let end = values.byte_offset();
+                let event = std::str::from_utf8(&text[..end]).map(str::to_owned);
+                (end, event.map_err(|_| "it is not UTF-8 text".to_owned()))
+            }
+            Some(Err(error)) if error.is_eof() && !over && text.len() <= EVENT_BYTES_MAX => return Some(()),
+            Some(Err(error)) => {
+                // Only the line on which it began is lost: what stands on the next ones may be events.
+                let Some(end) = text.iter().position(|byte| *byte == b'\n') else {
+                    let why = match text.len() > EVENT_BYTES_MAX {
+                        true => {
+                            format!("more than {EVENT_BYTES_MAX} bytes without an end: no event is so large")
+                        }
+                        false => format!("not JSON: {error}"),
+                    };
+                    found.blocking_send((*line, Err(why))).ok()?;
+                    if text.len() <= EVENT_BYTES_MAX {
+                        text.clear();
+                    }
+                    return Some(());
+                };
+                (end, Err(format!("not JSON: {error}")))
+            }
+        };
+        found.blocking_send((*line, event)).ok()?;
+        *line += newlines(&text[..end]);
+        text.drain(..end);
+    }
 }
 
 #[cfg(test)]
@@ -307,8 +349,8 @@ mod tests {
         let (found, mut events) = mpsc::channel(1_000);
         let mut input = BufReader::new(text.as_bytes());
         match begins_a_list(&mut input).expect("memory is read") {
-            true => read_list(input, &found),
-            false => read_stream(input, &found),
+            (true, _) => read_list(input, &found),
+            (false, lines) => read_stream(input, &found, lines + 1),
         }
         drop(found);
         std::iter::from_fn(|| events.try_recv().ok()).collect()
@@ -331,6 +373,16 @@ mod tests {
         assert_eq!(all("  [{\"a\":1}, 7]"), [good(1, "{\"a\":1}"), good(2, "7")]);
         assert_eq!(all(""), []);
         assert_eq!(all("\n \n"), []);
+        assert_eq!(
+            all("{\"a\":1} {\"b\":2}{}"),
+            [good(1, "{\"a\":1}"), good(1, "{\"b\":2}"), good(1, "{}")]
+        );
+        assert_eq!(
+            all("{\n \"a\":1\n}{\n \"b\":2\n}"),
+            [good(1, "{\n \"a\":1\n}"), good(3, "{\n \"b\":2\n}")]
+        );
+        assert_eq!(all("\u{feff}\n\n[{\"a\":1}]"), [good(1, "{\"a\":1}")]);
+        assert_eq!(all("\u{feff}{}"), [good(1, "{}")]);
     }
 
     #[test]
@@ -339,6 +391,7 @@ mod tests {
         for (text, line, why, others) in [
             ("{}\nnonsense\n{}\n", 2, "not JSON", 2),
             ("{}\n{\"a\":\n", 2, "not JSON", 1),
+            ("{\"a\":1,\"b\":\n{\"c\":2}\n{\"d\":3}\n", 1, "not JSON", 2),
             ("[{}, ", 1, "not a list", 0),
             (long.as_str(), 1, "without an end", 1),
         ] {

@@ -24,13 +24,27 @@ use crate::raft::ProposeError;
 /// How often a run is drawn again that the state refused: what it was drawn from may have changed meanwhile.
 const TRIES: usize = 3;
 
-/// Starts runs and watches the calendar until leadership is over.
+/// Starts runs and watches the calendar until leadership is over: each without the other, for a storm of events makes no
+/// schedule late.
 pub(super) async fn keep(control: &Control) -> Over {
+    tokio::select! {
+        over = keep_firings(control) => over,
+        over = keep_calendar(control) => over,
+    }
+}
+
+async fn keep_firings(control: &Control) -> Over {
     let mut effects = control.watch();
     loop {
-        if fire_all(control).await.is_err() {
+        if fire_all(control).await.is_err() || changed(&mut effects).await.is_err() {
             return Over;
         }
+    }
+}
+
+async fn keep_calendar(control: &Control) -> Over {
+    let mut effects = control.watch();
+    loop {
         let next = match keep_times(control).await {
             Ok(next) => next,
             Err(Over) => return Over,

@@ -24,13 +24,14 @@ use crate::state::triggers::Firing;
 pub struct Asked {
     firing: Firing,
     text: Arc<str>,
+    published_by: String,
 }
 
 /// That, compiled and with its inputs bound.
 #[derive(Debug)]
 pub struct Bound {
     firing: u64,
-    playbook: String,
+    published_by: String,
     manifest: Manifest,
     inputs: Value,
     event: Value,
@@ -49,6 +50,7 @@ impl Asked {
         Some(match state.playbooks().get(playbook, Some(firing.version)) {
             Some(published) => Ok(Asked {
                 text: published.text.clone(),
+                published_by: published.published_by.clone(),
                 firing,
             }),
             None => Err(format!(
@@ -93,7 +95,7 @@ impl Asked {
         }
         Ok(Bound {
             firing: id,
-            playbook: trigger.playbook,
+            published_by: self.published_by,
             manifest,
             inputs,
             event,
@@ -117,12 +119,12 @@ impl Bound {
     /// # Errors
     /// Why there can be no such run.
     pub fn draw(self, ground: &Ground, run: RunId) -> Result<StartRun, String> {
-        let requester = format!("trigger/{}", self.playbook);
-        let plan =
-            draw(self.manifest, self.inputs, json!({}), ground, &requester).map_err(|why| match why {
+        let plan = draw(self.manifest, self.inputs, json!({}), ground, &self.published_by).map_err(
+            |why| match why {
                 PlanError::Targets(problems) => problems.in_short(),
                 other => other.to_string(),
-            })?;
+            },
+        )?;
         Ok(StartRun {
             fired: Some(Fired {
                 firing: self.firing,

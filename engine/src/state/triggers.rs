@@ -137,6 +137,9 @@ pub struct Firing {
     pub group: Option<Arc<str>>,
     /// SHA-256 of what came in; of a group: of what it says.
     pub sha256: Digest,
+    /// The key that starts nothing more for a while, if this becomes a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<Digest>,
 }
 
 impl Firing {
@@ -255,7 +258,7 @@ impl Triggers {
         at: Timestamp,
         event: Option<Arc<str>>,
         group: Option<Arc<str>>,
-        sha256: Digest,
+        (sha256, dedupe): (Digest, Option<Digest>),
     ) {
         let Some(trigger) = self.by_id.get(id) else { return };
         self.last += 1;
@@ -267,7 +270,49 @@ impl Triggers {
             event,
             group,
             sha256,
+            dedupe,
         });
+    }
+
+    /// How many firings these events give, and at most how many bytes those take.
+    fn to_fire(&self, events: &[NewEvent], now: Timestamp) -> (usize, usize) {
+        let (mut firings, mut bytes) = (0, 0);
+        let mut seen: BTreeSet<(&TriggerId, Digest)> = BTreeSet::new();
+        let mut counted: BTreeMap<(&TriggerId, &str), (usize, usize)> = BTreeMap::new();
+        for event in events {
+            for hit in &event.hits {
+                let Hit::Trigger { of, by, dedupe } = hit else {
+                    continue;
+                };
+                let Some(trigger) = self.by_id.get(of) else {
+                    continue;
+                };
+                if dedupe.is_some_and(|key| trigger.has_seen(&key, now) || seen.contains(&(of, key))) {
+                    continue;
+                }
+                let size = match trigger.declared.on {
+                    TriggerOn::Threshold {
+                        at_least, within_ms, ..
+                    } => {
+                        let key = by.as_deref().unwrap_or("null");
+                        let window = counted
+                            .entry((of, key))
+                            .or_insert_with(|| trigger.windows.standing(key, now, within_ms));
+                        *window = (window.0 + 1, window.1 + event.text.len());
+                        if window.0 < at_least as usize {
+                            continue;
+                        }
+                        let (_, bytes) = std::mem::take(window);
+                        bytes.min(GROUP_BYTES_MAX) + key.len() + 256
+                    }
+                    _ => event.text.len() + 128,
+                };
+                firings += 1;
+                bytes += size;
+                seen.extend(dedupe.map(|key| (of, key)));
+            }
+        }
+        (firings, bytes)
     }
 
     /// Walks everything, for [`State::check`].
@@ -291,7 +336,7 @@ impl Triggers {
             );
         }
         assert!(
-            self.firings.len() <= FIRINGS_MAX,
+            self.firings.len() <= FIRINGS_MAX && self.firing_bytes <= FIRINGS_BYTES_MAX,
             "what is to become runs is bounded"
         );
         for firing in self.firings() {
@@ -350,6 +395,14 @@ impl Seen {
     }
 }
 
+impl Seen {
+    fn remove(&mut self, key: &Digest) {
+        if let Some(until) = self.until.remove(key) {
+            self.by_time.remove(&(until, *key));
+        }
+    }
+}
+
 impl Windows {
     /// Counts an event; the group, where that makes it whole, and how many keys made room.
     fn count(
@@ -381,6 +434,15 @@ impl Windows {
             self.take(&quiet);
         }
         (None, evicted)
+    }
+
+    /// How many events of a key count now, and their bytes.
+    fn standing(&self, key: &str, now: Timestamp, within_ms: u64) -> (usize, usize) {
+        let Some(window) = self.by_key.get(key) else {
+            return (0, 0);
+        };
+        let young = |(at, _): &&Counted| at.plus_ms(within_ms) > now;
+        (window.events.iter().rev().take_while(young).count(), window.bytes)
     }
 
     fn take(&mut self, key: &Arc<str>) -> Option<Window> {
@@ -455,10 +517,9 @@ impl State {
         if taken.listeners != self.triggers.listeners {
             return Err(Refusal::Stale);
         }
-        let bytes: usize = taken.events.iter().map(|event| event.text.len()).sum();
-        let hits: usize = taken.events.iter().map(|event| event.hits.len()).sum();
-        if self.triggers.firings.len() + hits > FIRINGS_MAX
-            || self.triggers.firing_bytes + bytes + hits * 128 > FIRINGS_BYTES_MAX
+        let (firings, bytes) = self.triggers.to_fire(&taken.events, self.now);
+        if self.triggers.firings.len() + firings > FIRINGS_MAX
+            || self.triggers.firing_bytes + bytes > FIRINGS_BYTES_MAX
         {
             return Err(Refusal::Full(format!(
                 "{} firings of triggers wait to become runs",
@@ -525,7 +586,7 @@ impl State {
                 return 1;
             }
             self.triggers
-                .fire(id, now, Some(event.text.clone()), None, event.sha256);
+                .fire(id, now, Some(event.text.clone()), None, (event.sha256, dedupe));
             return 0;
         };
         if dedupe.is_some_and(|key| trigger.has_seen(&key, now)) {
@@ -542,7 +603,7 @@ impl State {
             trigger.see(key, now);
         }
         let sha256 = crate::events::digest_of(&group);
-        self.triggers.fire(id, now, None, Some(group), sha256);
+        self.triggers.fire(id, now, None, Some(group), (sha256, dedupe));
         0
     }
 
@@ -570,10 +631,26 @@ impl State {
                 playbook: publish.name.clone(),
                 number,
             };
-            let old = before.remove(&id);
-            let same = old.as_ref().is_some_and(|old| old.declared == *declared);
+            // What waits for the same is the same, wherever it stands; otherwise what stood in this place.
+            let same = before
+                .iter()
+                .find(|(_, old)| old.declared == *declared)
+                .map(|(id, _)| id.clone());
+            let stays = publish
+                .triggers
+                .iter()
+                .any(|other| before.get(&id).is_some_and(|old| old.declared == *other));
+            let is_same = same.is_some();
+            let old = match same {
+                Some(same) => before.remove(&same),
+                None if stays => None,
+                None => before.remove(&id),
+            };
             let mut trigger = match old {
-                Some(old) if same => old,
+                Some(old) if is_same => Trigger {
+                    id: id.clone(),
+                    ..old
+                },
                 // Whoever held it back did not hold it back for what it waited for.
                 old => Trigger {
                     id: id.clone(),
@@ -591,6 +668,12 @@ impl State {
             };
             trigger.version = publish.version;
             self.triggers.by_id.insert(id, trigger);
+        }
+        for lost in before.values() {
+            if let Some(hold) = &lost.disabled {
+                let detail = json!({"by": hold.by, "reason": hold.reason, "version": publish.version});
+                self.record(turn, "trigger.hold_ends", lost.id.to_string(), &detail);
+            }
         }
         self.listen_again(turn);
         Ok(())
@@ -635,7 +718,21 @@ impl State {
         } else {
             "trigger.disable"
         };
-        self.record(turn, verb, id.to_string(), &json!({"reason": reason}));
+        let mut detail = json!({"reason": reason});
+        if !enabled {
+            let of = |firing: &&Firing| firing.trigger == *id;
+            let waiting: Vec<u64> = self
+                .triggers
+                .firings()
+                .filter(of)
+                .map(|firing| firing.id)
+                .collect();
+            detail["dropped"] = json!(waiting.len());
+            for firing in waiting {
+                self.end_firing(firing, Ended::HeldBack, turn);
+            }
+        }
+        self.record(turn, verb, id.to_string(), &detail);
         Ok(Reply::Done)
     }
 
@@ -681,7 +778,8 @@ impl State {
         }
         let event: Arc<str> = json!({"scheduled_at": due.to_string()}).to_string().into();
         let sha256 = crate::events::digest_of(&event);
-        self.triggers.fire(&said.trigger, now, Some(event), None, sha256);
+        self.triggers
+            .fire(&said.trigger, now, Some(event), None, (sha256, None));
         Ok(Reply::Done)
     }
 
@@ -718,7 +816,8 @@ impl State {
             self.end_firing(fired.firing, end, turn);
             return Ok(Reply::Done);
         }
-        let requester = format!("trigger/{}", firing.trigger.playbook);
+        let published = self.playbooks.get(&firing.trigger.playbook, Some(firing.version));
+        let requester = published.map_or(String::new(), |published| published.published_by.clone());
         let reply = self.begin_run(start, requester, None, turn)?;
         let now = self.now;
         if let Some(trigger) = self.triggers.by_id.get_mut(&firing.trigger)
@@ -754,6 +853,10 @@ impl State {
         let Some(trigger) = self.triggers.by_id.get_mut(&firing.trigger) else {
             return;
         };
+        if let (Ended::HeldBack | Ended::Dropped(_) | Ended::Refused(_), Some(key)) = (&end, firing.dedupe) {
+            // Nothing was started, so the next one may.
+            trigger.seen.remove(&key);
+        }
         let counts = &mut trigger.counts;
         let detail = match &end {
             Ended::Run(run) => {
@@ -763,6 +866,10 @@ impl State {
             }
             Ended::Deduplicated => {
                 counts.deduplicated += 1;
+                return;
+            }
+            Ended::HeldBack => {
+                counts.dropped += 1;
                 return;
             }
             Ended::Dropped(why) => {
@@ -783,6 +890,7 @@ impl State {
 enum Ended {
     Run(RunId),
     Deduplicated,
+    HeldBack,
     Dropped(String),
     Refused(String),
 }

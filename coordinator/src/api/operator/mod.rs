@@ -53,6 +53,8 @@ pub struct Operators {
     about: About,
     /// Drawing a plan over a large fleet takes a processor for seconds: so many at once, others wait.
     drawing: Arc<Semaphore>,
+    /// A replay takes a second copy of the state: one at a time.
+    replaying: Arc<Semaphore>,
 }
 
 /// What does not change while a node runs.
@@ -76,6 +78,7 @@ impl Operators {
             peers,
             about,
             drawing: Arc::new(Semaphore::new(PLANS_DRAWN_MAX)),
+            replaying: Arc::new(Semaphore::new(1)),
         }
     }
 

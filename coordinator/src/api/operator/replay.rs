@@ -20,7 +20,7 @@ impl Operators {
         let id: RunId = parse("run_id", &asked.run_id)?;
         // It takes a processor, and a second copy of the state.
         let _turn = self
-            .drawing
+            .replaying
             .acquire()
             .await
             .map_err(|closed| ApiError::Internal(format!("no run is replayed: {closed}")))?;
