@@ -107,7 +107,7 @@ async fn receive(
     let mut next = Some(first);
     while let Some(data) = next {
         if data.len() > CHUNK_BYTES_MAX {
-            return Err(invalid("data", format!("a chunk has more than {} bytes", CHUNK_BYTES_MAX)).into());
+            return Err(invalid("data", format!("a chunk has more than {CHUNK_BYTES_MAX} bytes")).into());
         }
         handing.append(data).await.map_err(ApiError::from)?;
         next = chunks.message().await?.map(|chunk| chunk.data);
