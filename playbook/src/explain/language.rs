@@ -575,8 +575,8 @@ pub(super) const ALL: &[Explanation] = &[
         "A warning: what a playbook holds is published, and what a run is given is in the log, in the audit and on the screen \
          of every operator. A secret belongs into a file that a named connection reads; the playbook names the connection.",
         Steps,
-        "a: {do: http.call, with: {connection: x, method: POST, path: /, json: {password: \"correct horse\"}}}",
-        "a: {do: http.call, with: {connection: x, method: POST, path: /, json: {user: soc}}}",
+        "tell: {notify: {to: [\"log:x\"], text: AKIA0123456789ABCDEF}}",
+        "tell: {notify: {to: [\"log:x\"], text: the key was changed}}",
     ),
     plain(
         "E0501",
