@@ -282,7 +282,7 @@ impl Triggers {
         (firings, bytes)
     }
 
-    /// Walks everything, for [`State::check`].
+    /// Walks everything, for [`crate::State::check`].
     ///
     /// # Panics
     /// With the broken invariant, if any.
