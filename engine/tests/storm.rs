@@ -141,3 +141,27 @@ fn events_that_were_weighed_before_something_else_listened_are_not_taken() {
     let reply = world.apply(Actor::Operator("siem".into()), command(late.expect("two listen")));
     assert!(matches!(reply, Reply::Events { fired: 2, .. }), "{reply:?}");
 }
+
+#[test]
+fn many_that_listen_and_start_nothing_take_no_room() {
+    let thresholds: Vec<String> = (1..=21)
+        .map(|within| {
+            format!("{{threshold: {{event: authentication, by: event.number, at_least: 1000, within: {within}m}}}}")
+        })
+        .collect();
+    let mut world = published(&thresholds.join(", "));
+    let events: Vec<_> = (0..EVENTS_MAX).map(|n| event(n, "a")).collect();
+    let (_, reply) = send(&mut world, &events);
+    assert!(matches!(reply, Reply::Events { fired: 0, .. }), "{reply:?}");
+    let counts = world
+        .state
+        .triggers()
+        .iter()
+        .map(|trigger| trigger.counts.matched);
+    assert_eq!(
+        counts.sum::<u64>(),
+        21 * EVENTS_MAX as u64,
+        "each of them counts each event"
+    );
+    world.state.check();
+}
